@@ -19,7 +19,7 @@ struct.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from cluster.machine import Machine
 from cluster.search.strategy import Strategy
@@ -27,7 +27,7 @@ from cluster.sim.engine import Sim
 from nodes.cpu import FINISHED, Thread
 from shared.findings import Finding
 from shared.port.lockref import LockRef
-from shared.port.port import Context
+from shared.port.port import Context, Value
 from shared.port.struct import LOCK_SHIFT, FieldBase, Struct
 
 FLOW, ORDER, MEET = "flow", "order", "meet"
@@ -76,7 +76,7 @@ class Observed(Sim):
         self.stored, self.stopped = {}, {}
         return super().execute(strategy, record)
 
-    def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
+    def load(self, obj: Struct, field: FieldBase, slot: int) -> Value:
         value = super().load(obj, field, slot)
         ctx = self.cur
         last = self.stored.get(obj.id << SLOTS | slot)

@@ -137,7 +137,9 @@ class Private:
         self.watch = watch
         self.processes: list[tuple[str, subprocess.Popen[bytes]]] = []
 
-    def start(self, popen: Callable[..., subprocess.Popen[bytes]], command: list[str], **options: Any) -> Any:
+    def start(
+        self, popen: Callable[..., subprocess.Popen[bytes]], command: list[str], **options: object
+    ) -> subprocess.Popen[bytes]:
         """Start a process as Ray does, but in a group of its own."""
         process = popen(command, process_group=0, **options)
         name = self.NAMES.get(os.path.basename(command[0]))
@@ -219,7 +221,7 @@ def _replaced(module: ModuleType, name: str, change: Callable[[Any], Any]) -> It
 def _without_noise(say: Callable[..., None]) -> Callable[..., None]:
     """What Ray tells the driver of its nodes, without what we say in our own words or have meant to do."""
 
-    def quiet(data: dict[str, Any], **options: Any) -> None:
+    def quiet(data: dict[str, list[str]], **options: object) -> None:
         if not NOISE.search("".join(data["lines"])):
             say(data, **options)
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from cluster.live.elsewhere import Place, places
 from cluster.live.hosts import RayHost
@@ -27,6 +27,7 @@ from shared.wire.codec import CHUNK, decode
 
 #: bytes of a journal, and of scenario.json
 MAX_BYTES, MAX_JSON = 1 << 30, 8 << 20
+T = TypeVar("T")
 
 
 class Cluster(Protocol):
@@ -38,7 +39,7 @@ class Cluster(Protocol):
 
     hosts: Sequence[RayHost]
 
-    def ask(self, host: RayHost, function: Callable[..., Any], *args: object) -> Any:
+    def ask(self, host: RayHost, function: Callable[..., T], *args: object) -> T:
         """What the function returns there.
 
         Raises: Infrastructure - no answer; ProjectBug - what the function raises.

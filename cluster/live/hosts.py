@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import time
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from shared.errors import Infrastructure, ProjectBug, UserMistake
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 #: seconds in which a host starts a process
 START_S = 60.0
+T = TypeVar("T")
 
 
 class RayHost(NamedTuple):
@@ -127,7 +128,7 @@ class Hosts:
         self.ray = ray
         self.hosts: Sequence[RayHost] = hosts_of(ray)
 
-    def begin(self, host: RayHost, function: Callable[..., Any], *args: object) -> object:
+    def begin(self, host: RayHost, function: Callable[..., object], *args: object) -> object:
         """Ask, and do not wait for the answer."""
         from nodes.host.ray import at
 
@@ -150,9 +151,10 @@ class Hosts:
             last = [line.strip() for line in str(error).splitlines() if "Error: " in line and "Runtime" not in line]
             raise Infrastructure(f"uvmp does not run there: {last[-1] if last else type(error).__name__}") from None
 
-    def ask(self, host: RayHost, function: Callable[..., Any], *args: object) -> Any:
+    def ask(self, host: RayHost, function: Callable[..., T], *args: object) -> T:
         """Ask, and wait for the answer."""
-        return self.answer(self.begin(host, function, *args))
+        answer: T = self.answer(self.begin(host, function, *args))
+        return answer
 
 
 def survey(cluster: Hosts) -> Iterator[Surveyed]:
@@ -164,7 +166,7 @@ def survey(cluster: Hosts) -> Iterator[Surveyed]:
         try:
             cluster.answer(first[host])
             asked = time()  # (its process is there by now)
-            here: Here = cluster.ask(host, this_process)
+            here = cluster.ask(host, this_process)
             answered = time()
         except ProjectBug as wrong:
             yield Surveyed(host, str(wrong))

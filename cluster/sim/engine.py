@@ -36,7 +36,7 @@ from shared.journal.record import Journal, operation_record
 from shared.locks.order import LockOrder
 from shared.patch import Patch
 from shared.patch import current as applied
-from shared.port.port import here
+from shared.port.port import Value, here
 from shared.scenario.steps.step import Args
 from shared.wire.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
 
@@ -259,7 +259,7 @@ class Sim(Scheduling):
 
     # -- operations ------------------------------------------------------------
 
-    def perform(self, code: str, target: int, args: tuple[object, ...]) -> Any:
+    def perform(self, code: str, target: int, args: tuple[object, ...]) -> Value:
         if self.dead:
             raise PortDead
         execution = self.execution

@@ -16,7 +16,7 @@ does (the generation is compared, the value fetched or put), and leave to the me
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cluster.machine import Machine
 from nodes.build import alloc_shard
@@ -28,7 +28,7 @@ from shared.errors import PortDead
 from shared.port.guards import Guards
 from shared.port.heap import HEADER, Heap
 from shared.port.lockref import LockRef
-from shared.port.port import Context, Held
+from shared.port.port import Context, Held, Value
 from shared.port.struct import FieldBase, Struct
 from shared.wire.messages import Grant
 
@@ -74,7 +74,7 @@ class ThinnedHeap(ProcessorPort):
                 memory.frames = frames
         self.heap = self.guards.heap = heap
 
-    def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
+    def load(self, obj: Struct, field: FieldBase, slot: int) -> Value:
         ctx, rec = self.cur, obj.rec
         if self.fast and rec is not None and rec.gen == obj.gen and rec.home is self.heap:
             at = slot - HEADER

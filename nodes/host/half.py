@@ -8,13 +8,12 @@ next (`_give_way`, `_successor`), and brings all other operations to their nodes
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
 
 from nodes.build import big_lock
 from nodes.cpu import FINISHED, Processor, Thread, Tlb
 from shared.errors import PortDead
 from shared.journal.record import Journal, operation_record
-from shared.port.port import Port
+from shared.port.port import Port, Value
 from shared.port.struct import lock_sleeps
 from shared.scenario.model import Results, Scenario
 from shared.wire.messages import OPERATIONS, Effect
@@ -112,7 +111,7 @@ class ProcessorPort(Port):
         thread.state, thread.ready = FINISHED, False
         processor.park(thread)
 
-    def _wait(self, ctx: Thread, code: str, target: int, park: bool) -> Any:
+    def _wait(self, ctx: Thread, code: str, target: int, park: bool) -> Value:
         ctx.waits, ctx.asks = (code, target), None
         if park:
             ctx.processor.park(ctx)
@@ -121,7 +120,7 @@ class ProcessorPort(Port):
         ctx.waits = None
         return ctx.value
 
-    def _wait_for_grant(self, thread: Thread, code: str, target: int) -> Any:
+    def _wait_for_grant(self, thread: Thread, code: str, target: int) -> Value:
         """Wait for the grant of a request that could not be granted at once, asleep or spinning; returns its value."""
         op = OPERATIONS[code]
         if op.sleeps or (op.target == "lock" and lock_sleeps(target)):

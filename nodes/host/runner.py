@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from queue import Empty, SimpleQueue
 from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from greenlet import getcurrent, greenlet
 
@@ -29,7 +29,7 @@ from nodes.host.transport import LIMIT_S
 from shared.errors import Infrastructure, PortDead
 from shared.journal.record import Journal
 from shared.port.heap import HEADER
-from shared.port.port import ANY_GEN, Held, here
+from shared.port.port import ANY_GEN, Held, Value, here
 from shared.port.struct import Struct
 from shared.scenario.model import Scenario
 from shared.wire.frames import Answer, GiveBack
@@ -287,7 +287,7 @@ class Runner(ProcessorPort):
 
     # -- operations ------------------------------------------------------------
 
-    def perform(self, code: str, target: int, args: tuple[object, ...]) -> Any:
+    def perform(self, code: str, target: int, args: tuple[object, ...]) -> Value:
         if self.dead:
             raise PortDead
         ctx = self.thread

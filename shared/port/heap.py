@@ -13,9 +13,9 @@ Left out: who may access a record (guards.py), and what an access is (port.py).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from shared.port.port import ANY_GEN
+from shared.port.port import ANY_GEN, Value
 
 if TYPE_CHECKING:
     from shared.port.lockref import LockRef
@@ -43,18 +43,18 @@ class HeapRecord:
 
     __slots__ = ("fields", "gen", "home", "kept", "locks", "owner", "touched")
 
-    def __init__(self, gen: int, fields: list[Any], home: Heap | None = None):
+    def __init__(self, gen: int, fields: list[Value], home: Heap | None = None):
         self.gen, self.fields, self.home = gen, fields, home
         self.owner: Context | None = None
         self.locks: list[LockRef] = []
-        self.kept: tuple[int, list[Any]] | None = None
+        self.kept: tuple[int, list[Value]] | None = None
         self.touched = False
 
     def lives(self, obj: Struct) -> bool:
         """Is the handle good for the life that the struct is in?"""
         return obj.gen in (self.gen, ANY_GEN)
 
-    def __getitem__(self, slot: int) -> Any:
+    def __getitem__(self, slot: int) -> Value:
         return self.fields[slot - HEADER]
 
     def __setitem__(self, slot: int, value: object) -> None:
@@ -78,7 +78,7 @@ class Heap:
         self.records: dict[int, HeapRecord] = {}
         self.changed: list[tuple[int, HeapRecord]] = []
 
-    def add(self, id: int, gen: int, fields: list[Any]) -> HeapRecord:
+    def add(self, id: int, gen: int, fields: list[Value]) -> HeapRecord:
         """A new struct."""
         rec = self.records[id] = HeapRecord(gen, fields, self)
         rec.touched = True
@@ -92,7 +92,7 @@ class Heap:
             self.touch(id, rec)
             rec.gen = GONE
 
-    def renew(self, id: int, gen: int, fields: list[Any]) -> HeapRecord:
+    def renew(self, id: int, gen: int, fields: list[Value]) -> HeapRecord:
         """A new life of a type-stable struct."""
         rec = self.records.get(id)
         if rec is None:
@@ -115,7 +115,7 @@ class Heap:
             obj.rec = rec
         return rec
 
-    def peek(self, obj: Struct, slot: int) -> Any:
+    def peek(self, obj: Struct, slot: int) -> Value:
         """What a field holds, whatever the handle's generation; None if there is no such struct. No operation."""
         rec = self.find(obj)
         return None if rec is None else rec.fields[slot - HEADER]

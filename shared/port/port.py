@@ -40,6 +40,8 @@ NOBODY = -1
 ANY_GEN = 0xFFFFFFFF
 
 S = TypeVar("S", bound="Struct")
+#: what a field holds, or an operation answers: its type is in the declaration of the struct, or of the operation
+Value = Any
 
 
 class Held:
@@ -94,7 +96,7 @@ class Context:
         self.spl = self.level
         self.biglock = self.woken = False
         self.ready = True
-        self.value: Any = None
+        self.value: Value = None
         self.results: list[StepResult] = []
 
     @property
@@ -145,7 +147,7 @@ class Port(Lockdebug):
         """
 
     @abstractmethod
-    def perform(self, code: str, target: int, args: tuple[object, ...]) -> Any:
+    def perform(self, code: str, target: int, args: tuple[object, ...]) -> Value:
         """Perform one operation of the current context, now, and return its result.
 
         Args:
@@ -155,7 +157,7 @@ class Port(Lockdebug):
             args: further arguments, as `OPERATIONS` lists them.
         """
 
-    def op(self, code: str, target: int, args: tuple[object, ...] = ()) -> Any:
+    def op(self, code: str, target: int, args: tuple[object, ...] = ()) -> Value:
         """A scheduling point, then one operation."""
         self.point(code, target, args)
         return self.perform(code, target, args)
@@ -195,7 +197,7 @@ class Port(Lockdebug):
 
     # -- heap ----------------------------------------------------------------
 
-    def load(self, obj: Struct, field: FieldBase, slot: int) -> Any:
+    def load(self, obj: Struct, field: FieldBase, slot: int) -> Value:
         """One load of a struct's field (or array element `slot`)."""
         return self.op("load", obj.id, (obj, field.name, slot, field.peek))
 
@@ -318,7 +320,7 @@ class Port(Lockdebug):
         ctx.biglock = False
         return True
 
-    def wait_asleep(self, code: str, target: int) -> Any:
+    def wait_asleep(self, code: str, target: int) -> Value:
         """Give up the CPU until a request is granted that could not be granted at once; returns the grant's value.
 
         mi_switch() gives up the big lock meanwhile, after the request has been queued: what is granted before
@@ -353,10 +355,10 @@ class Port(Lockdebug):
     # -- translations ----------------------------------------------------------
 
     @abstractmethod
-    def tlb(self) -> Any:
+    def tlb(self) -> Value:
         """The TLB of the current context's CPU."""
 
-    def pmap(self, code: str, target: int, args: tuple[object, ...], *more: object) -> Any:
+    def pmap(self, code: str, target: int, args: tuple[object, ...], *more: object) -> Value:
         """A pmap operation that may shoot down TLB entries; flushes this CPU's own.
 
         Args:
@@ -477,7 +479,7 @@ class _Here:
 class _PortOfThread:
     """Stands for the ports of several threads: each thread sees its own."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Value:
         return getattr(here.of_thread(), name)
 
     def __setattr__(self, name: str, value: object) -> None:

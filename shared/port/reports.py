@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shared.errors import PortDead
 from shared.findings import FINDINGS, Finding
 from shared.patch import blamed, current
 
 if TYPE_CHECKING:
-    from shared.port.port import Context
+    from shared.port.port import Context, Value
     from shared.scenario.steps.step import Args
     from shared.wire.messages import KernelFinding
 
@@ -62,7 +62,7 @@ class Reports(ABC):
         self.sites: dict[str, int] = {}
 
     @abstractmethod
-    def op(self, code: str, target: int, args: tuple[object, ...] = ()) -> Any:
+    def op(self, code: str, target: int, args: tuple[object, ...] = ()) -> Value:
         """A scheduling point, then one operation."""
 
     @abstractmethod
@@ -116,7 +116,7 @@ class Reports(ABC):
             story=list(story),
         )
 
-    def refused(self, refusal: KernelFinding, code: str, target: int, args: tuple[Any, ...]) -> Any:
+    def refused(self, refusal: KernelFinding, code: str, target: int, args: tuple[Value, ...]) -> Value:
         """Report an operation that a node has refused. If the run does not stop for that, return what the hardware
         would have.
 

@@ -10,10 +10,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, TypeGuard, TypeVar
+from typing import NamedTuple, TypeGuard, TypeVar
 
 from shared.locks.table import LockState
 from shared.port.heap import HEADER, Heap
+from shared.port.port import Value
 from shared.port.struct import KIND_SHIFT, KINDS, Array, Struct
 from shared.uvm.param import (
     PQ_FREE,
@@ -104,7 +105,7 @@ class Swapped(NamedTuple):
 class Walk(NamedTuple):
     """A list as far as it can be followed, and what is wrong with its links."""
 
-    items: list[Any]
+    items: list[Value]
     faults: list[Violation]
 
 
@@ -118,7 +119,7 @@ class Structs:
 
     heap: Heap
 
-    def get(self, obj: Struct, field: str) -> Any:
+    def get(self, obj: Struct, field: str) -> Value:
         """A field as it is, whatever the handle's generation."""
         return self.heap[obj.id][type(obj).fields[field].slot]
 
@@ -127,7 +128,7 @@ class Structs:
         value = self.get(obj, field)
         return value if isinstance(value, int) else 0
 
-    def array(self, obj: Array) -> list[Any]:
+    def array(self, obj: Array) -> list[Value]:
         """The elements of an array."""
         element = type(obj).element
         assert element is not None
@@ -150,8 +151,8 @@ class Structs:
         return self._kinds.get(kind.kind, [])
 
     @cached_property
-    def _kinds(self) -> dict[int, list[Any]]:
-        kinds: dict[int, list[Any]] = {number: [] for number in KINDS}
+    def _kinds(self) -> dict[int, list[Value]]:
+        kinds: dict[int, list[Value]] = {number: [] for number in KINDS}
         for key in sorted(self.heap):
             number = key >> KIND_SHIFT
             if number in kinds:  # others are not the kernel's
@@ -160,7 +161,7 @@ class Structs:
 
     def walk(self, head: Struct, first: str, kind: type[Struct], next: str, prev: str = "", last: str = "") -> Walk:
         """Follow a list from `head`, whose field `first` begins it; `prev` and `last` are checked if given."""
-        items: list[Any] = []
+        items: list[Value] = []
         faults: list[Violation] = []
         seen: set[int] = set()
         before, elm = None, self.get(head, first)
@@ -262,13 +263,13 @@ class Snapshot(Structs):
         """Anons that are not on the free list."""
         return [anon for anon in self.all(Anon) if anon.id not in self.free_anons]
 
-    def amap_array(self, amap: Amap, name: str) -> list[Any]:
+    def amap_array(self, amap: Amap, name: str) -> list[Value]:
         """The elements of one of an amap's three arrays; [] if it has none."""
         array = self.follow(amap, name, AmapArray)
         return [] if array is None else self.array(array)
 
     @cached_property
-    def amap_anons(self) -> dict[int, list[Any]]:
+    def amap_anons(self) -> dict[int, list[Value]]:
         """Amap id -> the elements of am_anon."""
         return {amap.id: self.amap_array(amap, "am_anon") for amap in self.all(Amap)}
 
@@ -284,7 +285,7 @@ class Snapshot(Structs):
         return Counter(amap.id for amap in refs if amap is not None)
 
     @cached_property
-    def lent(self) -> list[tuple[Loan, Any]]:
+    def lent(self) -> list[tuple[Loan, Value]]:
         """What is on loan to the kernel, page by page or anon by anon, and to whom."""
         pairs = []
         for loan in self.all(Loan):
@@ -330,7 +331,7 @@ class Snapshot(Structs):
         }
 
     def _ring(self, map: VmMap) -> Walk:
-        items: list[Any] = []
+        items: list[Value] = []
         faults: list[Violation] = []
         header = self.follow(map, "header", VmMapEntry)
         if header is None:
