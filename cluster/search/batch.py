@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import shared.scenario.pack  # noqa: F401 - says how a step of a scenario is read
 from cluster.runs.token import kernel_version
 from cluster.search.explore import Account
 from cluster.search.near import Site
@@ -21,10 +22,9 @@ from shared.journal.deviation import Deviation
 from shared.journal.record import Journals
 from shared.patch import current, switch
 from shared.scenario.model import Results, Scenario
-from shared.scenario.pack import pack_scenario, unpack_scenario
 from shared.wire.codec import Form, encode
 from shared.wire.tables import differing, tables
-from shared.wire.typed import read, reader
+from shared.wire.typed import reader
 
 
 @dataclass(frozen=True)
@@ -97,17 +97,6 @@ class Sent(NamedTuple):
     job: Job
     terms: Terms
 
-    def plain(self) -> list[object]:
-        job = self.job
-        how = (job.strategy, job.seed, job.sites, job.granularity, job.begin)
-        return [pack_scenario(job.scenario), *how, self.terms]
-
-    @classmethod
-    def parse(cls, body: Any) -> Sent:
-        scenario, strategy, seed, sites, granularity, begin, terms = body
-        aimed = tuple(Site(*site) for site in sites)
-        return cls(Job(unpack_scenario(scenario), strategy, seed, aimed, granularity, begin), read(Terms, terms))
-
 
 class Walks(NamedTuple):
     """Executions of strategies that choose at random; the answer is `Done`.
@@ -170,7 +159,7 @@ class Done(NamedTuple):
     results: Results
 
 
-JOB: Form[Sent] = Form("job", 1 << 26, Sent.parse, Sent.plain)
+JOB: Form[Sent] = Form("job", 1 << 26, reader(Sent))
 WALKS: Form[Walks] = Form("walks", 1 << 26, reader(Walks))
 DONE: Form[Done] = Form("done", 1 << 28, reader(Done), tuples=True)
 KNOWLEDGE: Form[dict[str, object]] = Form("knowledge", 1 << 25, tuples=True)

@@ -117,7 +117,7 @@ class Branch(NamedTuple):
         racy, budget, path, explored, others, table = body
         events = Events(table)
         beside = {at: events.of(numbers) for at, numbers in explored}
-        return cls(racy, budget, path, beside, {at: events.tree(flat) for at, flat in others})
+        return cls(list(racy), budget, list(path), beside, {at: events.tree(flat) for at, flat in others})
 
 
 class Stop(NamedTuple):

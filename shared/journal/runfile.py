@@ -17,7 +17,6 @@ import re
 import shlex
 from collections.abc import Mapping, ValuesView
 from dataclasses import asdict, replace
-from types import NoneType
 from typing import NotRequired, TypedDict, TypeGuard
 
 from shared.errors import UserMistake
@@ -25,8 +24,8 @@ from shared.program.functions import Functions
 from shared.scenario.load import MAX_OPERATIONS, load_scenario
 from shared.scenario.machine import KERNEL_LOCKS
 from shared.scenario.model import Results, Scenario
-from shared.scenario.pack import functions_of
 from shared.text import clean
+from shared.wire import typed
 
 RUN_SCHEMA, SCENARIO_SCHEMA = "uvmp-run/2", "uvmp-scenario/2"
 RUN, SCENARIO, SUFFIX = "run.json", "scenario.json", ".uvmp.jsonl"
@@ -194,17 +193,10 @@ def scenario_of(document: Mapping[str, object]) -> Scenario:
 
 def _functions(data: object) -> Functions:
     """The functions of a program of one's own: names, which nothing here imports."""
-    words = ("setup", "sum", "path")
-    if not isinstance(data, dict) or set(data) != {*words, "threads", "check"}:
-        raise UserMistake("expected the functions of a program", field="functions")
-    threads, check = data["threads"], data["check"]
-    if not all(isinstance(data[word], str) for word in words) or not isinstance(check, (str, NoneType)):
-        raise UserMistake("expected names", field="functions")
-    if not isinstance(threads, list) or not all(
-        isinstance(pair, list) and len(pair) == 2 and _texts(pair) for pair in threads
-    ):
-        raise UserMistake("expected a list of [thread, function]", field="functions")
-    return functions_of(data)
+    try:
+        return typed.read(Functions, data)
+    except (TypeError, ValueError, LookupError):
+        raise UserMistake("expected the functions of a program", field="functions") from None
 
 
 def _text(document: Mapping[str, object], key: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct as _struct
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Generic, TypeVar
 
 import msgpack
@@ -70,8 +70,10 @@ _FORM = _struct.Struct("<II")
 def _pack(value: object) -> object:
     if isinstance(value, Struct):
         return msgpack.ExtType(_HANDLE, _FORM.pack(value.id, value.gen))
-    if is_dataclass(value) and not isinstance(value, type):
-        return asdict(value)
+    if hasattr(value, "plain"):
+        return value.plain()
+    if is_dataclass(value):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, frozenset):
         return sorted(value)
     raise TypeError(f"{type(value).__name__} is not part of any message")

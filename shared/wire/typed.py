@@ -3,20 +3,23 @@
 A NamedTuple travels as an array of its fields, a dataclass as a map of them, and a tuple or frozenset as an array. A
 reader follows the annotations of such a type. It accepts a number or a text only where its type is declared.
 
-Left out: unions of anything but numbers, texts and None; a TypedDict is a map, whose values are not looked at. Messages
-between nodes have readers of their own in messages.py, which the live machine's speed needs.
+Left out: the values of a TypedDict, which is a map, are not looked at. Messages between nodes have readers of their own
+in messages.py, which the live machine's speed needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import is_dataclass
 from functools import cache
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 T = TypeVar("T")
 Reader = Callable[[Any], Any]
+#: readers of types whose annotations do not say everything
+OWN: dict[type, Reader] = {}
 
 
 def read(kind: type[T], data: object) -> T:
@@ -34,10 +37,10 @@ def reader(kind: Any) -> Reader:
     origin, parts = get_origin(kind), get_args(kind)
     if kind is object or kind is Any:
         return lambda data: data
+    if kind in OWN:
+        return OWN[kind]
     if origin in (Union, UnionType):
-        some = [part for part in parts if part is not NoneType]
-        inner = reader(some[0]) if len(some) == 1 else _instance(*some)
-        return inner if NoneType not in parts else lambda data: None if data is None else inner(data)
+        return _one_of([reader(part) for part in parts])
     if origin in (list, tuple, frozenset, Sequence) and (origin is not tuple or parts[-1] is ...):
         make, element = list if origin is Sequence else origin, reader(parts[0])
         return lambda data: make(map(element, _array(data)))
@@ -60,12 +63,22 @@ def _fields(make: Callable[..., Any], fields: Mapping[str, Reader], is_array: bo
     return lambda data: make(*(value(_map(data)[name]) for name, value in fields.items()))
 
 
-def _instance(*kinds: type) -> Reader:
-    exact = {*kinds, int} if float in kinds else set(kinds)
+def _one_of(readers: Sequence[Reader]) -> Reader:
+    def first(data: object) -> object:
+        for reading in readers:
+            with suppress(TypeError):
+                return reading(data)
+        raise TypeError(f"{type(data).__name__} is none of the types of a union")
+
+    return first
+
+
+def _instance(kind: type) -> Reader:
+    exact = (float, int) if kind is float else (kind,)
 
     def check(data: object) -> object:
         if type(data) not in exact:
-            raise TypeError(f"{type(data).__name__} where {' or '.join(kind.__name__ for kind in kinds)} was expected")
+            raise TypeError(f"{type(data).__name__} where {kind.__name__} was expected")
         return data
 
     return check
