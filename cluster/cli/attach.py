@@ -50,9 +50,9 @@ def command(asked: AttachOptions) -> int:
     """Use the machine that `uvmp boot` has started: step, continue, look at it, add steps to its programs.
 
     SESSION is the folder of the session; default uvmp.session. Without -c, commands come from a prompt, or one a line
-    from stdin. Ctrl-C pauses the machine, Ctrl-D leaves it; it stays until `halt`. Several clients may use a machine;
-    each sees what the others have done. After a finding the machine can still be looked at, and the exit code is 1; a
-    command that is wrong ends the commands of -c, with exit code 2.
+    from stdin. Ctrl-C pauses the machine, Ctrl-D leaves it; the machine stays until `halt`. Several clients may use a
+    machine, and each client sees the effects of the others' commands. After a finding the machine can still be looked
+    at, and the exit code is 1. A wrong command ends the list of -c commands, with exit code 2.
     """
     from cluster.session.client import Client
     from cluster.session.folder import read_token

@@ -88,7 +88,7 @@ class BootOptions(LiveOptions):
     "--resume", metavar="RUN",
     help="Take over the run of this folder, also of real processes, at its last consistent cut.",
 )  # fmt: skip
-@click.option("--after", metavar="CONTEXT:N", help="With --resume: behind operation N of this context.")
+@click.option("--after", metavar="CONTEXT:N", help="With --resume: stop behind operation N of this context.")
 @kernel_options
 @live_options
 @common
@@ -96,9 +96,9 @@ class BootOptions(LiveOptions):
 def command(asked: BootOptions) -> int:
     """Start a machine that stays, stopped before its first operation, in a process of its own.
 
-    `uvmp attach` lets it continue, looks at it and gives it further steps. The session's folder has its socket, the
-    token that a client must know, and in run/ the journals, which `uvmp replay` repeats when the session has ended. A
-    session has at most 200,000 operations unless --operations or the scenario says otherwise.
+    `uvmp attach` lets the machine continue, looks at the machine, and adds steps to its programs. The session's folder
+    has the socket, the token that a client must know, and in run/ the journals, which `uvmp replay` repeats when the
+    session has ended. A session has at most 200,000 operations unless --operations or the scenario says otherwise.
 
     With --engine live, the machine has real processes too. Whenever the machine of sim stops, they perform the same
     operations, and wait; their journals and the state of every node must then be equal, or the session ends. What

@@ -27,8 +27,9 @@ def command(run: str, address: str | None, as_json: bool) -> int:
     """Fetch the journals of the run in folder RUN that stayed on other computers, through the Ray cluster there.
 
     Journals stay on another computer if the driver of a run is killed, or an actor dies before its journal is fetched.
-    The folder then says where they are, and every command can read it after they have been fetched. They are removed
-    there. Exit with 5 if a computer is not in the cluster, with 4 if it does not have the journals of this run.
+    The folder then says where the journals are, and every command can read the folder after they have been fetched. The
+    other computer then removes its copies. Exit with 5 if a computer is not in the cluster, with 4 if it does not have
+    the journals of this run.
     """
     from cluster.cli.live import check_address, connected
     from cluster.live.collect import Fetched, collect, missing, why

@@ -145,8 +145,8 @@ class Plan:
 )
 @click.argument("scenario", required=False)
 @click.option("--all", "everything", is_flag=True,
-              help="Search all scenarios; --out DIR keeps what is done, and continues there. With --patch: show what "
-              "the patch changes.")  # fmt: skip
+              help="Search all scenarios. --out DIR keeps the searches; with the same DIR, the command continues. With "
+              "--patch: show what the patch changes.")  # fmt: skip
 @click.option("--junit", metavar="FILE", help="With --all: also write a report in JUnit's format.")
 @click.option(
     "--strategy",
@@ -166,21 +166,21 @@ class Plan:
     help=f"Try at most this many schedules; default: the scenario's bound, with --exhaust {EXHAUST:,}.",
 )
 @click.option("--exhaust", is_flag=True,
-              help="Try what makes a difference, each once, until everything is tried: optimal DPOR.")  # fmt: skip
+              help="Try a schedule of each class of executions, until every class is tried (DPOR).")  # fmt: skip
 @click.option("--reads-from", is_flag=True,
-              help="With --exhaust: do not tell schedules apart in which every operation reads the same.")  # fmt: skip
+              help="With --exhaust: two schedules are of one class if all operations read the same.")  # fmt: skip
 @click.option(
     "--preemptions",
     type=click.IntRange(0, 1000),
-    help="With --exhaust: only schedules with at most this many switches away from a context that could go on.",
+    help="With --exhaust: only schedules with at most this many switches away from a context that could continue.",
 )
 @click.option("--near", metavar="FUNCTION[:FIELD]",
-              help="Preempt mostly in this kernel function, or where it uses this field.")  # fmt: skip
+              help="Preempt mostly in this kernel function, or where the function uses this field.")  # fmt: skip
 @click.option("--from", "begin", metavar="TOKEN|RUN",
-              help="Begin every schedule as this run began: follow it up to --after, then choose freely.")  # fmt: skip
+              help="Begin every schedule as this run began, up to --after; then choose freely.")  # fmt: skip
 @click.option("--after", metavar="CONTEXT:N",
-              help="The last operation that --from follows, as `uvmp postmortem` names it; default: the end of a run "
-              "that was cut short.")  # fmt: skip
+              help="The last operation that --from follows, as `uvmp postmortem` names operations; default: the end "
+              "of a run that was cut short.")  # fmt: skip
 @click.option("--predict", is_flag=True,
               help="Predict races, deadlocks, lost wakeups and atomicity violations from executions without a finding, "
               f"and confirm each by an execution; at most {PREDICT} schedules by default.")  # fmt: skip

@@ -52,7 +52,7 @@ class FuzzOptions:
     ("uvmp fuzz --time 10m --workers 2", "test with two processes"),
     ("uvmp fuzz --merge runs/a --merge runs/b --out runs/both", "make one corpus of two"),
 )
-@click.option("--out", metavar="DIR", help="Folder of the corpus. If it exists, continue it. Default: a new "
+@click.option("--out", metavar="DIR", help="Folder of the corpus; a corpus that is there is continued. Default: a new "
               "folder, runs/fuzz-SEED.")  # fmt: skip
 @click.option("--seed", metavar="TEXT", help="Seed of the programs; equal seeds make equal programs. Default: a new "
               "seed, or the corpus's.")  # fmt: skip
@@ -73,10 +73,10 @@ class FuzzOptions:
 @common
 @asks(FuzzOptions)
 def command(asked: FuzzOptions) -> int:
-    """Make random programs, run each under several schedules, and write down what fails.
+    """Make random programs, run each under several schedules, and keep the programs that fail.
 
-    A program is a scenario: threads that map, write, lend, lock and fork memory at the same time. Those that make
-    contexts meet in a new way are kept in a corpus, and later programs are made from them. With --errata or --patch,
+    A program is a scenario: threads that map, write, lend, lock and fork memory at the same time. A corpus keeps the
+    programs that make contexts meet in a new way, and later programs are made from these. With --errata or --patch,
     programs that come to the changed code are preferred and preempted there. A program that fails is cut down and
     written as a scenario file, one for each cause, with a command line that repeats the finding.
 

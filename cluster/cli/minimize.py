@@ -72,9 +72,9 @@ class MinimizeOptions(Options):
 def command(asked: MinimizeOptions) -> int:
     """Find the shortest schedule with the same finding as TOKEN, as the run in folder RUN, or of SCENARIO.
 
-    For each preemption of this schedule, the command moves the preemption to earlier and later operations. It tells
-    between which two operations the other context must run for the finding, and a schedule that differs in one
-    operation and has no finding.
+    For each preemption of this schedule, the command moves the preemption to earlier and later operations. The command
+    names the two operations between which the other context must run for the finding, and prints a schedule that
+    differs in one operation and has no finding.
     """
     output = Output(asked.as_json)
     folder, file = new_folder(asked.out), new_file(asked.smaller, "--smaller")

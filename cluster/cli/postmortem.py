@@ -33,8 +33,8 @@ from shared.text import fit
 def command(run: str, full: bool, name: str, as_json: bool) -> int:
     """Explain the run in folder RUN, which --out kept.
 
-    The command reads only the logs, also those of a run that was killed. If something is missing in them, it prints the
-    report nevertheless, says what is missing, and exits with 4. Text that is longer than the terminal goes through
+    The command reads only the logs, also those of a run that was killed. If records are missing, the command prints
+    the report nevertheless, names the gaps, and exits with 4. Text that is longer than the terminal goes through
     $PAGER.
     """
     output = Output(as_json)

@@ -105,7 +105,7 @@ class Runs:
 @click.argument("scenario", required=False)
 @click.option("--resume", metavar="RUN",
               help="Continue the run of this folder, which was killed: follow its logs to their last consistent cut, "
-              "then run freely. --out keeps all of it.")  # fmt: skip
+              "then run freely. --out keeps the whole run.")  # fmt: skip
 @click.option("--engine", type=click.Choice(["sim", "live"]), default="sim", show_default=True,
               help="sim: in this process; live: on Ray actors, which are processes that run freely.")  # fmt: skip
 @kernel_options
@@ -129,7 +129,7 @@ def command(asked: RunOptions) -> int:
 
     SCENARIO is an id, as `uvmp scenarios` lists them, or a file. In sim a run is one execution; search with `uvmp
     explore`. A live machine is booted once for all runs. With --json and without --repeat, the document has `results`
-    of every program in order, `finding`, `sites` and `token`; with --repeat it has these for each of `runs`.
+    of every program in order, `finding`, `sites` and `token`; with --repeat, `runs` has these for each run.
     """
     output = Output(asked.as_json)
     runs = _runs(output, asked)
