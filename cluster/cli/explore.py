@@ -415,7 +415,9 @@ def _say_how_much(output: Output, search: Exploration) -> None:
         output.say("schedules by strategy: " + ", ".join(f"{name} {count:,}" for name, count in search.by.items()))
     output.say(f"happens-before classes: {_distinct(search)}")
     most = percent(interval(0, search.schedules)[1])
-    output.say(f"0 of {counted(search.schedules, 'schedule')}: at most {most} of those chosen so have a finding (95 %)")
+    output.say(
+        f"0 of {counted(search.schedules, 'schedule')}: at most {most} of schedules chosen so have a finding (95 %)"
+    )
 
 
 def _keep(output: Output, chosen: Chosen, search: Exploration, folder: Path | None) -> ProjectBug | None:

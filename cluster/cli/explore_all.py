@@ -64,7 +64,7 @@ def explore_all(
     for row in unmet:
         output.say(f"  not as expected: {row.scenario}: {row.unmet}", fg="red")
     for row in lost:
-        output.say(f"  given up: {row.scenario}: the process that searched it died, twice", fg="red")
+        output.say(f"  given up: {row.scenario}: the process that searched this scenario died twice", fg="red")
     failed = bool(unmet) if expecting else bool(failing)
     code = Exit.FINDING if failed else Exit.NO_FINDING
     if interrupted or lost:
@@ -85,7 +85,9 @@ def explore_all(
 def _case(row: Row, expecting: bool) -> Case:
     """A search as a test case."""
     failure = row.unmet if expecting else row.cause and f"{row.text}\n{row.token or ''}"
-    return Case(row.scenario, row.seconds, failure or None, "the process that searched it died" if row.lost else None)
+    return Case(
+        row.scenario, row.seconds, failure or None, "the process that searched this scenario died" if row.lost else None
+    )
 
 
 def compare_all(output: Output, seed: int, schedules: int | None, workers: int | None) -> int:

@@ -96,7 +96,7 @@ def command(asked: MinimizeOptions) -> int:
     output.say()
     output.say(f"its schedule deviates from the default {describe.times(long)}; shortened: {len(failing.deviations)}")
     if not failing.deviations:
-        output.say("  every schedule may have it: the default schedule has it")
+        output.say("  every schedule may have the finding: the default schedule has it")
     for deviation in failing.deviations:
         output.say(f"  {deviation}")
         for window in needed:

@@ -195,7 +195,9 @@ class Console:
             own = scenario.with_operations(None) if scenario.bound.operations == MAX_SESSION else scenario
             refuse_mismatch(token, own)
             if self.session.machine.operations:
-                raise UserMistake("a token says who goes on from the first operation, which this machine has behind it")
+                raise UserMistake(
+                    "a token begins at the first operation, and this machine is behind its first operation"
+                )
             self.chooser, self.schedule = Deviate(token.deviations, strict=False), how
         elif how:
             raise UserMistake("expected: schedule default, schedule random SEED, or schedule TOKEN")

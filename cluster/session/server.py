@@ -152,7 +152,7 @@ class Server:
             return (self.path / TOKEN).is_file()
         head = asked.command.split(" ", 1)[0]
         if self.going is not None and head in COMMANDS and head not in MEANWHILE:
-            asked.answer(refusal(UserMistake("the machine goes on; pause it first")))
+            asked.answer(refusal(UserMistake("the machine continues; pause it first")))
             return True
         try:
             if self.going is not None and head == "pause":

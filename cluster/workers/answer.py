@@ -81,7 +81,7 @@ class Worker:
         """Run a batch."""
         try:
             if self.worker is None:
-                raise Infrastructure("it has not been told what is searched")
+                raise Infrastructure("the worker has not been told what to search")
             return self.worker.run(batch)
         except Exception as error:
             return encode(FAILURE, Failure.of(error))

@@ -84,4 +84,4 @@ def _refuse_running(header: bytes) -> None:
     except (OSError, ValueError, TypeError, LookupError, RecursionError):
         return
     if words.startswith(b"ray::NodeActor"):
-        raise Infrastructure(f"the run goes on: process {pid} writes its journals")
+        raise Infrastructure(f"the run continues: process {pid} writes its journals")

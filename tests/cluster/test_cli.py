@@ -492,7 +492,7 @@ def test_explore_says_what_it_is_worth_that_nothing_was_seen() -> None:
     by = re.search(r"schedules by strategy: (.+)", result.stdout)
     assert by is not None and sum(int(word) for word in re.findall(r"\d+", by[1])) == 30
     assert re.search(r"happens-before classes: \d+ distinct, the next one is new with \d+ %", result.stdout)
-    assert "0 of 30 schedules: at most 11 % of those chosen so have a finding (95 %)" in result.stdout
+    assert "0 of 30 schedules: at most 11 % of schedules chosen so have a finding (95 %)" in result.stdout
     told = document("explore", RACE, "--fixed", "--schedules", 30)
     assert sum(told["by"].values()) == told["schedules"] == 30
     assert 1 <= told["distinct"] <= 30 and 0 <= told["chance_of_new"] <= 1 and told["time"] is None

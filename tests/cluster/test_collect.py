@@ -159,7 +159,7 @@ def test_of_a_run_that_goes_on_nothing_is_taken(played: Played, monkeypatch: pyt
     assert decode(CHUNK, played.ask(FAR, remains.piece, THERE, "memory", 0)), "that process is no actor"
     read = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: b"ray::NodeActor" if "cmdline" in str(path) else read(path))
-    with pytest.raises(Infrastructure, match=f"the run goes on: process {os.getpid()} writes"):
+    with pytest.raises(Infrastructure, match=f"the run continues: process {os.getpid()} writes"):
         played.ask(FAR, remains.piece, THERE, "memory", 0)
 
 

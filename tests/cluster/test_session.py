@@ -536,7 +536,7 @@ def test_a_machine_that_goes_on_is_looked_at_and_paused_by_another_client(sessio
     number = goer.send("continue")
     assert waited(lambda: other.ask("ps")["data"]["goes_on"])
     asked = [other.ask("step"), other.ask("ps"), other.ask("pause")]
-    assert asked[0]["data"] == {"error": "the machine goes on; pause it first"}
+    assert asked[0]["data"] == {"error": "the machine continues; pause it first"}
     assert asked[1]["exit"] == 0 and asked[2]["data"]["stop"] == "pause"
     assert goer.receive(number)["data"]["stop"] == "pause"
     before = asked[2]["data"]["operations"]
