@@ -121,7 +121,7 @@ class Program:
         elif what < 0.95:
             name = dice.choice(COUNTERS)
             setattr(uvmexp, name, getattr(uvmexp, name) + 1)
-            self.told(f"counter {name}", getattr(uvmexp, name))
+            self.noted(f"counter {name}", getattr(uvmexp, name))
         else:
             self.another_life(dice.choice([Page, Anon]), dice)
 
@@ -146,7 +146,7 @@ class Program:
         lock: LockRef = getattr(handle, list(owner.lock_fields)[key & ((1 << LOCK_SHIFT) - 1)])
         mode = "r" if lock.sleepable and dice.random() < 0.4 else "w"
         granted = here.port.trylock(lock, mode)
-        self.told(f"{mode} {lock} of class {lock.cls}", granted)
+        self.noted(f"{mode} {lock} of class {lock.cls}", granted)
         return lock if granted else None
 
     def access(self, struct: Struct, field: FieldBase, write: bool, dice: random.Random) -> None:
@@ -160,7 +160,7 @@ class Program:
             setattr(struct, field.name, self.value(field, dice))
             what = "store"
         elif way < 0.1:
-            self.told(f"peek {struct}.{field.name}", unlocked(struct, field.name))
+            self.noted(f"peek {struct}.{field.name}", unlocked(struct, field.name))
             what = "peek"
         else:
             if way < 0.2:
@@ -169,9 +169,9 @@ class Program:
                 loaded = getattr(struct, field.name)
             except TypeError:  # the typed accessors say so
                 loaded = ...
-            self.told(f"load {struct!r}.{field.name}", loaded if fits(field, loaded) else "of another type")
+            self.noted(f"load {struct!r}.{field.name}", loaded if fits(field, loaded) else "of another type")
             what = "load"
-        self.told(f"{what} {struct!r}.{field.name} ({state})")
+        self.noted(f"{what} {struct!r}.{field.name} ({state})")
         self.met.add((field.key, "store" if what == "increment" else what, state))
 
     def state(self, struct: Struct, field: FieldBase, write: bool) -> str:
@@ -184,7 +184,7 @@ class Program:
     def private(self, kind: type[Struct], dice: random.Random) -> None:
         """A struct of this context's own, until it is stored where others find it, or freed; then it is used again."""
         made = here.port.alloc(kind, length_of(kind))
-        self.told(f"alloc {made!r}")
+        self.noted(f"alloc {made!r}")
         self.fill(made, dice)
         for field in [field for field in kind.fields.values() if not isinstance(field, Stat)]:
             for write in (False, True):
@@ -193,14 +193,14 @@ class Program:
         pointers = [(other, field) for other, field in FIELDS if kind.__name__ in field.type.split(" | ")]
         if end < 0.6 and pointers:
             other, pointer = dice.choice(pointers)
-            self.told(f"publish {made!r}")
+            self.noted(f"publish {made!r}")
             setattr(dice.choice(self.handles[other]), pointer.name, made)
             self.handles[kind][dice.randrange(COUNT)] = made
         elif end < 0.9 or not made.fields:
             here.port.free(made)
-            self.told(f"free {made!r}")
+            self.noted(f"free {made!r}")
             if end > 0.85 and made.fields:
-                self.told("use after free", read_field(made, dice.choice([*made.fields])))
+                self.noted("use after free", read_field(made, dice.choice([*made.fields])))
 
     def element(self, dice: random.Random) -> None:
         kind = dice.choice([kind for kind in STRUCTS if issubclass(kind, Array)])
@@ -208,18 +208,18 @@ class Program:
         at = dice.randrange(-1, LENGTH + 1) if dice.random() < 0.05 else dice.randrange(LENGTH)
         if dice.random() < 0.5:
             array[at] = dice.choice([at, None, self.handles[Anon][1]])
-        self.told(f"element {array!r}[{at}]", array[at])
+        self.noted(f"element {array!r}[{at}]", array[at])
 
     def another_life(self, kind: type[Struct], dice: random.Random) -> None:
         """Of a type-stable struct. Half of the time the old handle stays in use."""
         number = dice.randrange(COUNT)
         fresh = here.port.renew(self.handles[kind][number].anything())
-        self.told(f"renew {fresh!r}")
+        self.noted(f"renew {fresh!r}")
         self.fill(fresh, dice)
         if dice.random() < 0.5:
             self.handles[kind][number] = fresh
 
-    def told(self, what: str, *values: object) -> None:
+    def noted(self, what: str, *values: object) -> None:
         ctx = here.port.cur
         self.say(" ".join([f"{ctx.name} {ctx.n}: {what}", *map(repr, values)]))
 

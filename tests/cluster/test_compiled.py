@@ -60,23 +60,23 @@ def staged_free(*, a: int, b: int) -> tuple[int, int]:
 '''
 
 
-class Told(PartOfPort):
+class Recorder(PartOfPort):
     """Writes down what a kernel function tells it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told: list[object] = []
+        self.events: list[object] = []
         self.cur = Context("A", "cpu0")
         self.cur.held = {3: Held(THING.lk, "w", "f")}
 
     def enter(self, name: str) -> None:
-        self.told.append(("enter", name))
+        self.events.append(("enter", name))
 
     def exit(self) -> None:
-        self.told.append("exit")
+        self.events.append("exit")
 
     def check_exit(self, name: str, before: tuple[int, ...]) -> None:
-        self.told.append(("check", name, before, list(self.cur.held)))
+        self.events.append(("check", name, before, list(self.cur.held)))
 
 
 @contextmanager
@@ -92,13 +92,13 @@ def loaded(text: str) -> Iterator[dict[str, Any]]:
             del SEAMS[name]
 
 
-def replacement(function: Callable[..., object], port: Told) -> Callable[..., object]:
+def replacement(function: Callable[..., object], port: Recorder) -> Callable[..., object]:
     """A function that is called as this one, and writes down how."""
 
     def call(*args: object, **named: object) -> object:
         bound = inspect.signature(function).bind(*args, **named)
         bound.apply_defaults()
-        port.told.append((function.__name__, bound.arguments))
+        port.events.append((function.__name__, bound.arguments))
         return None if "None" in str(inspect.signature(function).return_annotation) else "replaced"
 
     return call
@@ -118,7 +118,7 @@ CALLS: dict[str, Callable[[dict[str, Any]], object]] = {
 @pytest.mark.parametrize("call", CALLS)
 def test_a_wrapper_does_what_the_decorator_does(call: str, replaced: bool) -> None:
     def outcome(text: str) -> list[object]:
-        port = Told()
+        port = Recorder()
         with loaded(text) as module, here.installed(port):
             for name in [name for name in SEAMS if name.startswith("staged_")] if replaced else []:
                 SEAMS[name](replacement(module[name], port))
@@ -128,7 +128,7 @@ def test_a_wrapper_does_what_the_decorator_does(call: str, replaced: bool) -> No
                 result = repr(wrong)
             names = [name for name in module if name.startswith("staged_") and "__" not in name]
             about = [(name, module[name].__doc__, str(inspect.signature(module[name]))) for name in names]
-        return [port.told, result, about]  # fmt: skip
+        return [port.events, result, about]  # fmt: skip
 
     staged = Stage().module("shared/uvm/staged.py", FUNCTIONS)
     assert "@kernel" not in staged

@@ -13,7 +13,7 @@ from tests.cluster.programs import FIRST, add_in_two_parts, first_then_second, s
 from tests.kit import uvmp
 
 
-def said(*words: object) -> str:
+def first_line(*words: object) -> str:
     result = uvmp("explore", *words, "--exhaust")
     assert result.exit_code == 0, result.output
     return re.sub(r"; [0-9,]+ per second", "", result.stdout.splitlines()[0])
@@ -21,28 +21,29 @@ def said(*words: object) -> str:
 
 def test_each_class_once_and_none_left() -> None:
     assert (
-        said("E60-panic", "--fixed") == "exhausted: 4 classes of executions, no finding (4 schedules, none redundant)"
+        first_line("E60-panic", "--fixed")
+        == "exhausted: 4 classes of executions, no finding (4 schedules, none redundant)"
     )
 
 
 def test_each_reads_from_class() -> None:
     assert (
-        said("E60-panic", "--fixed", "--reads-from")
+        first_line("E60-panic", "--fixed", "--reads-from")
         == "exhausted: 4 reads-from classes of executions, no finding (4 schedules, none redundant)"
     )
 
 
 def test_within_a_bound() -> None:
-    first = said("E60-panic", "--fixed", "--preemptions", 0)
+    first = first_line("E60-panic", "--fixed", "--preemptions", 0)
     assert re.fullmatch(
         r"exhausted within 0 preemptions: 1 class of executions, no finding \(\d+ schedules, \d+ redundant\)", first
     )
-    assert "exhausted within 1 preemption: " in said("E60-panic", "--fixed", "--preemptions", 1)
+    assert "exhausted within 1 preemption: " in first_line("E60-panic", "--fixed", "--preemptions", 1)
 
 
 def test_what_is_left_is_not_passed_over() -> None:
     assert (
-        said("E60", "--fixed", "--schedules", 5)
+        first_line("E60", "--fixed", "--schedules", 5)
         == "not exhausted in 5 schedules: 5 classes of executions (none redundant)"
     )
 

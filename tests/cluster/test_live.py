@@ -128,11 +128,11 @@ def test_each_run_has_a_mark_of_its_own(live_machine: Boot, monkeypatch: pytest.
     machine = live_machine(scenario("E1"))
     marks, loads = [], machine._loads
 
-    def told(mark: Path, *args: Any) -> Any:
+    def noted(mark: Path, *args: Any) -> Any:
         marks.append(mark.name)
         return loads(mark, *args)
 
-    monkeypatch.setattr(machine, "_loads", told)
+    monkeypatch.setattr(machine, "_loads", noted)
     for _ in range(2):
         machine.run(identity="the same")
     assert len(set(marks)) == 2

@@ -137,7 +137,7 @@ def machine_of(story: Story) -> Machine:
     return Machine().apply_all(in_order({node: journal.records for node, journal in story.journals.items()}).records)
 
 
-def told(path: Path) -> str:
+def report_of(path: Path) -> str:
     return " ".join(render(analyse(path), 160).split())
 
 
@@ -167,7 +167,7 @@ def test_the_report_of_a_freed_locked_anon_tells_who_holds_it_since_where_and_wh
         ("1B", "uvm_analloc"),
         ("1B", "uvm_fault"),
     ]
-    text = told(path)
+    text = report_of(path)
     assert "held by 0A since amap_cow_now, operation 3" in text
     assert "The log is complete" in text
     assert folder_line(str(path)) in text
@@ -194,7 +194,7 @@ def test_a_wait_for_cycle_is_found_and_said(tmp_path: Path) -> None:
     story.lock("0A", "anon:2.an_lock", "amap_copy", wait=True).lock("1B", "amap:1.am_l", "uvm_fault", wait=True)
     pm = analyse(story.write(tmp_path / "run", {"finding": None}))
     assert pm.cycle == ["0A", "1B"]
-    assert "0A -> 1B -> 0A: a cycle" in told(tmp_path / "run")
+    assert "0A -> 1B -> 0A: a cycle" in report_of(tmp_path / "run")
 
 
 def test_a_lock_handed_on_by_an_unlock_is_held_since_its_request() -> None:
@@ -304,7 +304,7 @@ def test_a_torn_last_line_is_a_warning_and_all_before_it_is_told(tmp_path: Path)
     assert "lock_manager.uvmp.jsonl:4: torn or corrupt line" in pm.warnings[0]
     assert "the node was stopped while it wrote" in pm.warnings[0]
     assert [hold["ctx"] for lock in pm.locks for hold in lock["holders"]] == ["1B", "0A"]
-    assert "The log is INCOMPLETE" in told(path)
+    assert "The log is INCOMPLETE" in report_of(path)
 
 
 def test_a_corrupt_line_in_the_middle_is_named_with_the_record_that_it_was(tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_what_is_missing_after_the_finding_does_not_make_the_log_incomplete(tmp_
     assert pm.complete
     assert pm.digest_checked
     assert pm.after == ["cpu0: its operation 5 is in no node's journal (1 missing in all)"]
-    assert "complete up to the finding" in told(path)
+    assert "complete up to the finding" in report_of(path)
 
 
 def test_a_lost_grant_does_not_stop_the_story() -> None:
@@ -421,7 +421,7 @@ def test_odd_values_in_records_do_not_stop_the_report(tmp_path: Path) -> None:
         "counters": {"free": "x"},
         "notes": 3,
     }
-    assert "errat" in told(story.write(tmp_path / "run", run))
+    assert "errat" in report_of(story.write(tmp_path / "run", run))
 
 
 def test_what_comes_from_a_file_cannot_command_the_terminal(tmp_path: Path) -> None:
@@ -469,8 +469,8 @@ def test_flags_are_said_by_name() -> None:
 
 def test_errors_are_said_by_name() -> None:
     assert shown("buf", "error", 5) == "EIO (5)" and shown("buf", "error", 0) == "0"
-    told = in_words({"event": "swap_get", "slot": 3, "error": 35})
-    assert told == "swap_get(slot=3, error=EAGAIN (35))"
+    report_of = in_words({"event": "swap_get", "slot": 3, "error": 35})
+    assert report_of == "swap_get(slot=3, error=EAGAIN (35))"
     assert errno_name(5) == "EIO (5)" and errno_name(999) == "999"
 
 

@@ -152,14 +152,14 @@ def test_what_is_not_known_to_be_needed_makes_a_sure_prediction_fail(
 
 
 def test_a_search_that_predicts_depends_on_nothing_else() -> None:
-    def told() -> list[str]:
+    def predictions_made() -> list[str]:
         strategy = Predict()
         search(scenario("E57").without_errata(), strategy, seed=len(seeds), schedules=12)
         seeds.append(0)
         return [f"{attempt.schedule} {attempt.prediction} {attempt.reached}" for attempt in strategy.attempts]
 
     seeds: list[int] = []
-    assert told() == told()
+    assert predictions_made() == predictions_made()
 
 
 def test_only_what_woken_contexts_do_at_once_differs_between_the_first_two() -> None:
@@ -221,10 +221,10 @@ def test_it_is_said_what_was_confirmed_and_what_was_dropped() -> None:
 
 def test_predictions_that_were_not_confirmed_are_no_findings() -> None:
     result = uvmp("explore", "S2c", "--fixed", "--predict", "--json")
-    told = json.loads(result.stdout)
-    assert result.exit_code == 0 and told["finding"] is None and told["strategy"] == "predict"
-    said = told["predictions"]
-    assert said["confirmed"] == said["left"] == [] and len(said["dropped"]) == told["schedules"] - 2 > 5
+    predictions_made = json.loads(result.stdout)
+    assert result.exit_code == 0 and predictions_made["finding"] is None and predictions_made["strategy"] == "predict"
+    said = predictions_made["predictions"]
+    assert said["confirmed"] == said["left"] == [] and len(said["dropped"]) == predictions_made["schedules"] - 2 > 5
     assert {"kind", "about", "operations", "choice", "sure", "came_about"} == said["dropped"][0].keys()
     assert {len({operation["context"] for operation in drop["operations"]}) for drop in said["dropped"]} == {2}
     assert "nothing is left to predict" in uvmp("explore", "litmus-mp", "--predict").stdout

@@ -20,7 +20,7 @@ def row(ctx: str, n: int, *items: str, fn: str = "f") -> Line:
     return Line(ctx, "cpu0", n, n + len(items) - 1, fn, "g", list(items), ns=[n + at for at in range(len(items))])
 
 
-def told(rows: list[Line]) -> list[str]:
+def shown_rows(rows: list[Line]) -> list[str]:
     return [gap_words(row) if row.gap else f"{row.ctx}{row.first}" for row in rows]
 
 
@@ -38,7 +38,7 @@ def loop(times: int) -> list[Line]:
 
 def test_a_round_that_repeats_is_told_by_its_first_and_its_last_time() -> None:
     rows = loop(2110)
-    assert told(fold(rows)) == [
+    assert shown_rows(fold(rows)) == [
         "A900",
         "A0",
         "A1",
@@ -83,8 +83,8 @@ def test_an_endless_loop_in_a_log_is_folded_in_every_history(tmp_path: Path) -> 
 def test_the_rows_that_explain_are_kept_then_the_last_ones() -> None:
     rows = [row("A", at, "x") for at in range(100)]
     mark(rows, [("A", 50), ("A", 7), ("B", 8)])
-    assert told(choose(rows, 4)) == ["(7 rows)", "A7", "(42 rows)", "A50", "(47 rows)", "A98", "A99"]
-    assert told(choose(rows, 1)) == ["(50 rows)", "A50", "(49 rows)"]
+    assert shown_rows(choose(rows, 4)) == ["(7 rows)", "A7", "(42 rows)", "A50", "(47 rows)", "A98", "A99"]
+    assert shown_rows(choose(rows, 1)) == ["(50 rows)", "A50", "(49 rows)"]
     assert choose(rows[:4], 4) == rows[:4]
 
 

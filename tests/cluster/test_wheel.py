@@ -43,7 +43,7 @@ def installed(form: str, tmp_path: Path, **more: str) -> tuple[zipfile.ZipFile, 
     return zipfile.ZipFile(wheel), home / "bin"
 
 
-def said(commands: Path, *words: str) -> tuple[int, str]:
+def output_of(commands: Path, *words: str) -> tuple[int, str]:
     done = subprocess.run(
         [str(commands / "uvmp"), *words], capture_output=True, text=True, check=False, cwd=commands, env=CHECKOUT
     )
@@ -55,8 +55,8 @@ def test_a_wheel_is_pure_python_and_needs_no_compiler(tmp_path: Path) -> None:
     wheel, commands = installed("", tmp_path, CC="/nowhere/cc", PATH=f"{Path(sys.executable).parent}")
     assert wheel.filename is not None and wheel.filename.endswith("-py3-none-any.whl")
     assert not [name for name in wheel.namelist() if "_compiled" in name]
-    assert "form: plain (it has not been built (UVMP_FORM=compiled pip install))" in said(commands, "--version")[1]
-    code, text = said(commands, "explore", "E54", "--seed", "0")
+    assert "form: plain (it has not been built (UVMP_FORM=compiled pip install))" in output_of(commands, "--version")[1]
+    code, text = output_of(commands, "explore", "E54", "--seed", "0")
     assert code == 1 and "finding: " in text
 
 
@@ -69,12 +69,12 @@ def test_a_wheel_can_have_the_compiled_form_in_it(tmp_path: Path) -> None:
     assert sorted(files) == [
         f"shared/_compiled/{MANIFEST}", f"shared/_compiled/{LIBRARY}{sysconfig.get_config_var('EXT_SUFFIX')}"
     ]  # fmt: skip
-    assert said(commands, "--version")[1].endswith("form: compiled (shared/_compiled is of these sources)\n")
-    code, text = said(commands, "explore", "E54", "--seed", "0")
+    assert output_of(commands, "--version")[1].endswith("form: compiled (shared/_compiled is of these sources)\n")
+    code, text = output_of(commands, "explore", "E54", "--seed", "0")
     assert code == 1 and "finding: " in text
     source = next(commands.parent.glob("lib/python*/site-packages/shared/uvm/page.py"))
     source.write_text(source.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    assert "form: plain (shared/uvm/page.py has changed since it was built" in said(commands, "--version")[1]
+    assert "form: plain (shared/uvm/page.py has changed since it was built" in output_of(commands, "--version")[1]
 
 
 @pytest.mark.long

@@ -308,13 +308,13 @@ def test_a_command_that_is_ended_leaves_no_process(by: int, code: int) -> None:
 # -- the command ------------------------------------------------------------------------------------
 
 
-def told(text: str) -> str:
+def without_rates(text: str) -> str:
     return re.sub(r"[0-9,]+ per second", "", text)
 
 
 def test_the_command_tells_the_same_for_any_number_of_workers() -> None:
     alone, two = (uvmp("explore", "E54", "--workers", count, "--near", "uvm_loanuobj") for count in (1, 2))
-    assert alone.exit_code == two.exit_code == 1 and told(alone.stdout) == told(two.stdout)
+    assert alone.exit_code == two.exit_code == 1 and without_rates(alone.stdout) == without_rates(two.stdout)
     assert "(pct near uvm_loanuobj, depth 3, seed 0;" in alone.stdout
 
 

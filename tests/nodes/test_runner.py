@@ -335,11 +335,11 @@ class OnDisk(Threads):
         return answer
 
     def post(self, processor: str, delivery: bytes) -> None:
-        told = decode(DELIVERY, delivery)
-        word = {Grant: "granted", Wake: "woke", Interrupt: "raised"}[type(told)]
-        self.posted[word, told.ctx] += 1
-        caused = sum(told.ctx in record.get(word, ()) for name in self.host_of for record in self.in_file(name))
-        assert caused >= self.posted[word, told.ctx], (processor, told)
+        echoes = decode(DELIVERY, delivery)
+        word = {Grant: "granted", Wake: "woke", Interrupt: "raised"}[type(echoes)]
+        self.posted[word, echoes.ctx] += 1
+        caused = sum(echoes.ctx in record.get(word, ()) for name in self.host_of for record in self.in_file(name))
+        assert caused >= self.posted[word, echoes.ctx], (processor, echoes)
         self.looked += 1
         super().post(processor, delivery)
 
@@ -372,7 +372,7 @@ def test_the_default_schedule_of_a_token_is_followed() -> None:
     assert digest(machine.records()) == once.digest
 
 
-class Told:
+class Echoes:
     """Peers that perform whatever they are asked for, and tell it."""
 
     def __init__(self, tell: Callable[[Frame], None]):
@@ -417,7 +417,7 @@ def test_an_interrupt_that_was_masked_is_taken_when_the_level_drops() -> None:
 
     threads = [Thread("A", "cpu0", body), Thread("bell", "cpu0", bell, SPL_BIO, interrupt=True)]
     journal = Journal("cpu0")
-    runner = Runner(Processor("cpu0", threads), scene, journal, Told(ask), None, 0)
+    runner = Runner(Processor("cpu0", threads), scene, journal, Echoes(ask), None, 0)
     runner.loop()
     assert runner.crash is None
     assert did == [("A", 1), ("A", 2), ("A", 3), ("bell", 105), ("A", 4)]
@@ -446,7 +446,7 @@ def test_what_a_context_has_posted_is_applied_before_its_processor_writes_down_i
 
     threads = [Thread("A", "cpu0", posts), Thread("bell", "cpu0", lambda: here.port.wakeup(1), SPL_BIO, interrupt=True)]
     journal = Journal("cpu0")
-    runner = Runner(Processor("cpu0", threads), scenario("E1"), journal, Told(ask), None, 0)
+    runner = Runner(Processor("cpu0", threads), scenario("E1"), journal, Echoes(ask), None, 0)
     if own == "iret":
         runner.inbox.put(Interrupt("bell", 0))
     runner.loop()

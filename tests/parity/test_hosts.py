@@ -70,7 +70,7 @@ echo '{"cpu1": {"host": "host-c", "node": "", "path": "/tmp/uvmp-1/cpu1.uvmp.jso
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Section -> its output."""
     if shutil.which("ip") is None or subprocess.run(NAMESPACES.split(), check=False, capture_output=True).returncode:
         pytest.skip("no network namespaces here")
@@ -100,58 +100,58 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return sections
 
 
-def test_cpus_are_spread_and_sim_agrees(said: dict[str, str]) -> None:
-    assert re.search(r"cpu0 \(host-a, pid \d+\), cpu1 \(host-b, pid \d+\), .*memory.*\(host-a, ", said["spread"])
-    assert "equal in sim" in said["spread"] and "exit 0" in said["spread"]
+def test_cpus_are_spread_and_sim_agrees(output: dict[str, str]) -> None:
+    assert re.search(r"cpu0 \(host-a, pid \d+\), cpu1 \(host-b, pid \d+\), .*memory.*\(host-a, ", output["spread"])
+    assert "equal in sim" in output["spread"] and "exit 0" in output["spread"]
 
 
-def test_a_node_is_where_it_was_to_be(said: dict[str, str]) -> None:
-    assert re.search(r"cpu0 \(host-b, pid \d+\), cpu1 \(host-a, pid \d+\), .*memory.*\(host-a, ", said["placed"])
-    assert "equal in sim" in said["placed"] and "exit 0" in said["placed"]
-    assert "there is no host host-c; the cluster has host-a (10.9.0.1), host-b (10.9.0.2)\nexit 2" in said["nowhere"]
+def test_a_node_is_where_it_was_to_be(output: dict[str, str]) -> None:
+    assert re.search(r"cpu0 \(host-b, pid \d+\), cpu1 \(host-a, pid \d+\), .*memory.*\(host-a, ", output["placed"])
+    assert "equal in sim" in output["placed"] and "exit 0" in output["placed"]
+    assert "there is no host host-c; the cluster has host-a (10.9.0.1), host-b (10.9.0.2)\nexit 2" in output["nowhere"]
 
 
-def test_a_stranger_is_told_what_to_do(said: dict[str, str]) -> None:
-    assert "ray job submit --address http://10.9.0.1:8265 -- uvmp run ... --address auto\nexit 2" in said["stranger"]
+def test_a_stranger_is_told_what_to_do(output: dict[str, str]) -> None:
+    assert "ray job submit --address http://10.9.0.1:8265 -- uvmp run ... --address auto\nexit 2" in output["stranger"]
     assert re.search(
-        r"\nuvmp: error: --address: the Ray cluster at 10.9.0.1:6379 refuses our token.*\nexit 2", said["wrong"]
+        r"\nuvmp: error: --address: the Ray cluster at 10.9.0.1:6379 refuses our token.*\nexit 2", output["wrong"]
     )
-    assert "gcs_client" not in said["wrong"]
+    assert "gcs_client" not in output["wrong"]
 
 
-def test_what_a_killed_driver_leaves_on_another_host_is_fetched(said: dict[str, str]) -> None:
-    there = re.search(r"^the journal of cpu1 stays on host-b: (/tmp/uvmp-\w+)/cpu1", said["killed"], re.MULTILINE)
-    assert there is not None and "uvmp collect /tmp/runs/2" in said["killed"] and "exit 5" in said["killed"]
-    assert "cpu1.uvmp.jsonl" in said["away"]
-    assert f"the journal of cpu1 stays on host-b: {there[1]}" in said["torn"] and "exit 4" in said["torn"]
-    assert re.search(r"^cpu1: [\d,]+ bytes from host-b$", said["collected"], re.MULTILINE)
-    assert "exit 0" in said["collected"]
-    assert re.search(r"the first [\d,]+ operations of /tmp/runs/2 are followed", said["resumed"])
-    assert "no finding" in said["resumed"] and "exit 0" in said["resumed"]
-    assert said["again"] == "no journal of this run is on another computer\nexit 0\n"
+def test_what_a_killed_driver_leaves_on_another_host_is_fetched(output: dict[str, str]) -> None:
+    there = re.search(r"^the journal of cpu1 stays on host-b: (/tmp/uvmp-\w+)/cpu1", output["killed"], re.MULTILINE)
+    assert there is not None and "uvmp collect /tmp/runs/2" in output["killed"] and "exit 5" in output["killed"]
+    assert "cpu1.uvmp.jsonl" in output["away"]
+    assert f"the journal of cpu1 stays on host-b: {there[1]}" in output["torn"] and "exit 4" in output["torn"]
+    assert re.search(r"^cpu1: [\d,]+ bytes from host-b$", output["collected"], re.MULTILINE)
+    assert "exit 0" in output["collected"]
+    assert re.search(r"the first [\d,]+ operations of /tmp/runs/2 are followed", output["resumed"])
+    assert "no finding" in output["resumed"] and "exit 0" in output["resumed"]
+    assert output["again"] == "no journal of this run is on another computer\nexit 0\n"
 
 
-def test_a_run_survives_the_loss_of_a_host(said: dict[str, str]) -> None:
+def test_a_run_survives_the_loss_of_a_host(output: dict[str, str]) -> None:
     """The journal there is lost with it; what the others have causes for is not."""
-    assert re.search(r"cpu1 \(host-c, pid \d+\)", said["lost"])
-    assert re.search(r"; started anew: cpu1.*; [\d,]+ operations? (is|are) followed", said["lost"])
-    assert said["lost"].endswith("exit 0\nexit 0\n") and "equal in sim" in said["lost"], said["lost"]
+    assert re.search(r"cpu1 \(host-c, pid \d+\)", output["lost"])
+    assert re.search(r"; started anew: cpu1.*; [\d,]+ operations? (is|are) followed", output["lost"])
+    assert output["lost"].endswith("exit 0\nexit 0\n") and "equal in sim" in output["lost"], output["lost"]
     assert re.search(
         r"no journal of cpu1: host host-c is not in the cluster, which has host-a \(10.9.0.1\), host-b.*\nexit 5",
-        said["nobody"],
+        output["nobody"],
     )
 
 
-def test_nothing_of_ours_stays_on_a_host(said: dict[str, str]) -> None:
-    assert said["left-a"] == said["left-b"] == "ray\nexit 0\n"
+def test_nothing_of_ours_stays_on_a_host(output: dict[str, str]) -> None:
+    assert output["left-a"] == output["left-b"] == "ray\nexit 0\n"
 
 
-def test_other_source_on_a_host_is_refused_and_doctor_says_where(said: dict[str, str]) -> None:
-    assert "actor cpu1 on host-b runs different source (shared/uvm/fault.py); install" in said["other"]
-    assert "exit 5" in said["other"]
-    assert re.search(r"^ok    host host-a .*the same source, token, clock", said["doctor"], re.MULTILINE)
-    assert re.search(r"^ok    host host-b .*the same source, token, clock", said["doctor"], re.MULTILINE)
-    assert re.search(r"^BAD   host host-b .*other source.*\n.*shared/uvm/fault.py", said["compared"], re.MULTILINE)
+def test_other_source_on_a_host_is_refused_and_doctor_says_where(output: dict[str, str]) -> None:
+    assert "actor cpu1 on host-b runs different source (shared/uvm/fault.py); install" in output["other"]
+    assert "exit 5" in output["other"]
+    assert re.search(r"^ok    host host-a .*the same source, token, clock", output["doctor"], re.MULTILINE)
+    assert re.search(r"^ok    host host-b .*the same source, token, clock", output["doctor"], re.MULTILINE)
+    assert re.search(r"^BAD   host host-b .*other source.*\n.*shared/uvm/fault.py", output["compared"], re.MULTILINE)
     assert re.search(
-        r"^BAD   host host-b .*uvmp does not run there: ModuleNotFoundError", said["missing"], re.MULTILINE
+        r"^BAD   host host-b .*uvmp does not run there: ModuleNotFoundError", output["missing"], re.MULTILINE
     )

@@ -69,15 +69,15 @@ def table(request: pytest.FixtureRequest) -> Iterator[Table]:
             print(f"table: {column.ljust(12)} {held} of {held + failed}")
 
 
-def said(finding: Finding | None) -> dict[str, Any] | None:
+def plain(finding: Finding | None) -> dict[str, Any] | None:
     return finding.as_dict() if finding is not None else None
 
 
 def hold(table: Table, column: str, outcome: Outcome, other: Outcome) -> None:
     """Count, and complain, whether two runs are one."""
-    same = outcome.digest == other.digest and said(outcome.finding) == said(other.finding)
+    same = outcome.digest == other.digest and plain(outcome.finding) == plain(other.finding)
     table[column, same] += 1
-    assert said(outcome.finding) == said(other.finding), column
+    assert plain(outcome.finding) == plain(other.finding), column
     assert outcome.digest == other.digest, column
 
 
@@ -85,7 +85,7 @@ def hold_folder(table: Table, column: str, folder: Path, finding: Finding | None
     """Count, and complain, whether the command replays a folder as the run was."""
     result = uvmp("replay", folder, "--json")
     told = json.loads(result.stdout) if result.stdout else {}
-    same = bool(told.get("equal")) and told.get("finding") == said(finding)
+    same = bool(told.get("equal")) and told.get("finding") == plain(finding)
     table[column, same] += 1
     assert same, f"{column}: {result.output[:2000]}"
     assert result.exit_code == (0 if finding is None else 1)
@@ -97,9 +97,9 @@ def explored(table: Table, scene: Scenario, strategy: str) -> Outcome:
     if result.token is None:
         return replay(scene, [])
     once = replay(scene, list(parse(str(result.token)).deviations))
-    same = said(result.finding) == said(once.finding) and result.results == once.results
+    same = plain(result.finding) == plain(once.finding) and result.results == once.results
     table["explored", same] += 1
-    assert same, (said(result.finding), said(once.finding))
+    assert same, (plain(result.finding), plain(once.finding))
     return once
 
 
@@ -178,7 +178,7 @@ def test_free_processors_in_threads_are_replayed(name: str) -> None:
     again = replay_journals(scene, part)
     assert again.digest == digest(part)
     stopped = [record["finding"] for records in part.values() for record in records if record["event"] == "finding"]
-    assert not stopped or said(again.finding) in stopped or again.finding in judge_journals(boot(scene), part)
+    assert not stopped or plain(again.finding) in stopped or again.finding in judge_journals(boot(scene), part)
 
 
 def test_every_kind_of_finding_is_among_the_quick_ones() -> None:

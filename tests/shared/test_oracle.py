@@ -48,7 +48,7 @@ PROGRAMS = {
 }
 
 
-class Told:
+class ByHand:
     """An oracle that is told a story by hand."""
 
     def __init__(self, swap: int = 64) -> None:
@@ -106,17 +106,17 @@ class Told:
 
 
 def test_memory_holds_what_setup_left_and_is_zero_otherwise() -> None:
-    told = Told()
-    assert told.read("A", "buf[0]", 1) is None and told.read("T", "both[0]", 2) is None
-    assert told.read("A", "buf[0]+8", 0) is None and told.read("A", "buf[1]", 0) is None
-    assert told.read("A", "buf[1]", 1) is not None
+    hand = ByHand()
+    assert hand.read("A", "buf[0]", 1) is None and hand.read("T", "both[0]", 2) is None
+    assert hand.read("A", "buf[0]+8", 0) is None and hand.read("A", "buf[1]", 0) is None
+    assert hand.read("A", "buf[1]", 1) is not None
 
 
 def test_a_read_sees_the_last_write() -> None:
-    told = Told()
-    assert told.write("A", "buf[0]", 7, frame=3) is None and told.read("T", "buf[0]", 7) is None
-    assert told.write("T", "buf[0]", 8, frame=3) is None and told.read("A", "buf[0]+8", 0) is None
-    finding = told.read("A", "buf[0]", 7, frame=4)
+    hand = ByHand()
+    assert hand.write("A", "buf[0]", 7, frame=3) is None and hand.read("T", "buf[0]", 7) is None
+    assert hand.write("T", "buf[0]", 8, frame=3) is None and hand.read("A", "buf[0]+8", 0) is None
+    finding = hand.read("A", "buf[0]", 7, frame=4)
     assert finding is not None
     assert (finding.kind, finding.detector, finding.context, finding.subject) == ("oracle", "oracle", "A", "page:4")
     assert finding.text == "memory oracle: A reads 7 at buf[0], which must be 8"
@@ -129,12 +129,12 @@ def test_a_read_sees_the_last_write() -> None:
 
 
 def test_a_finding_names_the_function_that_freed_the_page_written_to() -> None:
-    told = Told()
-    told.freed("page:3", ["uvm_pageout", "uvm_anfree", "uvm_pagefree"])  # before the write: no affair of it
-    told.write("A", "buf[0]", 7, frame=3)
-    told.freed("anon:3", ["uvm_fault", "uvm_anfree"])
-    told.freed("page:3", ["uvm_pageout", "uvmpd_scan", "uvmpd_scan_inactive", "uvm_pagefree"])
-    finding = told.read("A", "buf[0]", 1)
+    hand = ByHand()
+    hand.freed("page:3", ["uvm_pageout", "uvm_anfree", "uvm_pagefree"])  # before the write: no affair of it
+    hand.write("A", "buf[0]", 7, frame=3)
+    hand.freed("anon:3", ["uvm_fault", "uvm_anfree"])
+    hand.freed("page:3", ["uvm_pageout", "uvmpd_scan", "uvmpd_scan_inactive", "uvm_pagefree"])
+    finding = hand.read("A", "buf[0]", 1)
     assert finding is not None and finding.function == "uvmpd_scan_inactive"
     assert finding.story[2] == (
         "the 7 that is missing: A stored it at buf[0] (its operation 2), in page:3; page:3 was freed by pagedaemon in"
@@ -143,10 +143,10 @@ def test_a_finding_names_the_function_that_freed_the_page_written_to() -> None:
 
 
 def test_it_says_nothing_after_its_first_finding() -> None:
-    told = Told()
-    first = told.read("A", "buf[1]", 1)
-    told.begin("A", "munmap", "buf[0]", 4)
-    assert told.end("A", "munmap") is told.write("A", "buf[0]", 1) is first is not None
+    hand = ByHand()
+    first = hand.read("A", "buf[1]", 1)
+    hand.begin("A", "munmap", "buf[0]", 4)
+    assert hand.end("A", "munmap") is hand.write("A", "buf[0]", 1) is first is not None
 
 
 # -- mappings ------------------------------------------------------------------------
@@ -154,104 +154,104 @@ def test_it_says_nothing_after_its_first_finding() -> None:
 
 @pytest.mark.parametrize("place", ["buf[0]", "new[0]"])
 def test_what_is_not_mapped_may_not_be_accessed(place: str) -> None:
-    told = Told()
-    told.call("A", "munmap", "buf[0]", 1)
-    finding = told.read("A", place, 0)
+    hand = ByHand()
+    hand.call("A", "munmap", "buf[0]", 1)
+    finding = hand.read("A", place, 0)
     assert finding is not None and "although nothing is mapped" in finding.text
 
 
 def test_what_is_protected_may_not_be_accessed() -> None:
-    told = Told()
-    assert told.read("A", "buf[3]", 0) is None
-    finding = told.write("A", "buf[3]", 1)
+    hand = ByHand()
+    assert hand.read("A", "buf[3]", 0) is None
+    finding = hand.write("A", "buf[3]", 1)
     assert finding is not None and "although the protection forbids it" in finding.text
-    told = Told()
-    told.call("A", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE)
-    assert told.read("A", "buf[0]", 1) is not None
-    told = Told()
-    told.call("A", "mprotect", "buf[3]", 1, prot=RW)
-    assert told.write("A", "buf[3]", 1) is None
+    hand = ByHand()
+    hand.call("A", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE)
+    assert hand.read("A", "buf[0]", 1) is not None
+    hand = ByHand()
+    hand.call("A", "mprotect", "buf[3]", 1, prot=RW)
+    assert hand.write("A", "buf[3]", 1) is None
 
 
 def test_a_call_that_is_refused_changes_nothing() -> None:
-    told = Told()
-    told.call("A", "munmap", "buf[0]", 4, result="EINVAL")
-    told.call("A", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE, result="EACCES")
-    assert told.read("A", "buf[0]", 1) is None
-    told.call("A", "mmap", "new[0]", 2, prot=RW, shared=False, result="ENOMEM")
-    assert told.read("A", "new[0]", 0) is not None
+    hand = ByHand()
+    hand.call("A", "munmap", "buf[0]", 4, result="EINVAL")
+    hand.call("A", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE, result="EACCES")
+    assert hand.read("A", "buf[0]", 1) is None
+    hand.call("A", "mmap", "new[0]", 2, prot=RW, shared=False, result="ENOMEM")
+    assert hand.read("A", "new[0]", 0) is not None
 
 
 def test_new_memory_is_zero_each_time() -> None:
-    told = Told()
+    hand = ByHand()
     for _ in range(2):
-        told.call("A", "mmap", "new[0]", 2, prot=RW, shared=False)
-        assert told.read("A", "new[1]", 0) is None and told.write("A", "new[1]", 9) is None
-        told.call("T", "munmap", "new[0]", 2)
-    assert told.read("A", "new[1]", 9) is not None
+        hand.call("A", "mmap", "new[0]", 2, prot=RW, shared=False)
+        assert hand.read("A", "new[1]", 0) is None and hand.write("A", "new[1]", 9) is None
+        hand.call("T", "munmap", "new[0]", 2)
+    assert hand.read("A", "new[1]", 9) is not None
 
 
 def test_during_a_call_both_sides_of_it_may_be_seen() -> None:
     """An access that overlaps an munmap is let or refused; afterwards it must be refused."""
-    told = Told()
-    told.begin("T", "munmap", "buf[0]", 1)
-    assert told.read("A", "buf[0]", 1) is None
-    told.begin("A", "read", "buf[0]")
-    assert told.end("A", "read", "SIGSEGV") is None
-    assert told.end("T", "munmap") is None
-    assert told.read("A", "buf[0]", 1) is not None
+    hand = ByHand()
+    hand.begin("T", "munmap", "buf[0]", 1)
+    assert hand.read("A", "buf[0]", 1) is None
+    hand.begin("A", "read", "buf[0]")
+    assert hand.end("A", "read", "SIGSEGV") is None
+    assert hand.end("T", "munmap") is None
+    assert hand.read("A", "buf[0]", 1) is not None
 
 
 def test_during_mprotect_a_write_is_let_or_not() -> None:
-    told = Told()
-    told.begin("T", "mprotect", "buf[0]", 1, prot=VM_PROT_READ)
-    assert told.write("A", "buf[0]", 5) is None
-    told.end("T", "mprotect")
-    assert told.read("A", "buf[0]", 5) is None
-    assert told.write("A", "buf[0]", 6) is not None
+    hand = ByHand()
+    hand.begin("T", "mprotect", "buf[0]", 1, prot=VM_PROT_READ)
+    assert hand.write("A", "buf[0]", 5) is None
+    hand.end("T", "mprotect")
+    assert hand.read("A", "buf[0]", 5) is None
+    assert hand.write("A", "buf[0]", 6) is not None
 
 
 def test_calls_that_overlap_may_have_come_in_any_order() -> None:
     """Two protections at once: either may be the last one, but it is one of the two."""
     for write in (False, True):
-        told = Told()
-        told.begin("A", "mprotect", "buf[0]", 1, prot=VM_PROT_READ)
-        told.begin("T", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE)
-        told.end("A", "mprotect")
-        told.end("T", "mprotect")
-        finding = told.write("A", "buf[0]", 1) if write else told.read("A", "buf[0]", 1)
+        hand = ByHand()
+        hand.begin("A", "mprotect", "buf[0]", 1, prot=VM_PROT_READ)
+        hand.begin("T", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE)
+        hand.end("A", "mprotect")
+        hand.end("T", "mprotect")
+        finding = hand.write("A", "buf[0]", 1) if write else hand.read("A", "buf[0]", 1)
         assert (finding is not None) == write
 
 
 def test_an_access_decides_which_order_it_was() -> None:
-    told = Told()
-    told.begin("A", "mprotect", "buf[0]", 1, prot=VM_PROT_READ)
-    told.begin("T", "mprotect", "buf[0]", 1, prot=RW)
-    told.end("A", "mprotect")
-    told.end("T", "mprotect")
-    assert told.write("A", "buf[0]", 4) is None  # so T came last
-    told.begin("A", "write", "buf[0]")
-    assert told.end("A", "write", "SIGSEGV") is not None
+    hand = ByHand()
+    hand.begin("A", "mprotect", "buf[0]", 1, prot=VM_PROT_READ)
+    hand.begin("T", "mprotect", "buf[0]", 1, prot=RW)
+    hand.end("A", "mprotect")
+    hand.end("T", "mprotect")
+    assert hand.write("A", "buf[0]", 4) is None  # so T came last
+    hand.begin("A", "write", "buf[0]")
+    assert hand.end("A", "write", "SIGSEGV") is not None
 
 
 def test_an_unmap_and_a_map_that_overlap() -> None:
-    told = Told()
-    told.begin("A", "munmap", "buf[0]", 1)
-    told.begin("T", "mmap", "buf[0]", 1, prot=RW, shared=False)
-    told.end("T", "mmap")
-    told.end("A", "munmap")
-    assert told.read("A", "buf[0]", 0) is None
-    assert told.read("A", "buf[0]", 1) is not None
+    hand = ByHand()
+    hand.begin("A", "munmap", "buf[0]", 1)
+    hand.begin("T", "mmap", "buf[0]", 1, prot=RW, shared=False)
+    hand.end("T", "mmap")
+    hand.end("A", "munmap")
+    assert hand.read("A", "buf[0]", 0) is None
+    assert hand.read("A", "buf[0]", 1) is not None
 
 
 def test_many_calls_at_once_are_not_looked_at_one_by_one() -> None:
     """The model gets laxer, not slower."""
-    told = Told()
+    hand = ByHand()
     changes = [("munmap", {}), ("mprotect", {"prot": RW}), ("mprotect", {"prot": VM_PROT_READ})] * 2
-    page = told.oracle.memory.spaces["A"].pages[told.at("buf[0]") // SIZE]
+    page = hand.oracle.memory.spaces["A"].pages[hand.at("buf[0]") // SIZE]
     ends = []
     for op, args in changes:
-        end = make(op, {"at": told.at("buf[0]"), "length": SIZE, **args}).effect(told.oracle.memory, "A")
+        end = make(op, {"at": hand.at("buf[0]"), "length": SIZE, **args}).effect(hand.oracle.memory, "A")
         assert end is not None
         ends.append(end)
     for end in ends:
@@ -266,99 +266,99 @@ def test_many_calls_at_once_are_not_looked_at_one_by_one() -> None:
                                                    ("read", "buf[3]", False), ("write", "buf[3]", True),
                                                    ("read", "new[0]", True)])  # fmt: skip
 def test_what_was_allowed_all_the_time_must_not_be_refused(op: str, place: str, fine: bool) -> None:
-    told = Told()
-    told.begin("A", op, place)
-    finding = told.end("A", op, "SIGSEGV")
+    hand = ByHand()
+    hand.begin("A", op, place)
+    finding = hand.end("A", op, "SIGSEGV")
     assert (finding is None) == fine
     if finding is not None:
         assert finding.function == "uvm_fault" and "allowed throughout" in finding.text
 
 
 def test_a_refusal_may_be_of_any_time_during_the_access() -> None:
-    told = Told()
-    told.begin("A", "read", "buf[0]")
-    told.call("T", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE)
-    told.call("T", "mprotect", "buf[0]", 1, prot=RW)
-    assert told.end("A", "read", "SIGSEGV") is None
-    told.begin("A", "read", "buf[0]")
-    assert told.end("A", "read", "SIGSEGV") is not None
+    hand = ByHand()
+    hand.begin("A", "read", "buf[0]")
+    hand.call("T", "mprotect", "buf[0]", 1, prot=VM_PROT_NONE)
+    hand.call("T", "mprotect", "buf[0]", 1, prot=RW)
+    assert hand.end("A", "read", "SIGSEGV") is None
+    hand.begin("A", "read", "buf[0]")
+    assert hand.end("A", "read", "SIGSEGV") is not None
 
 
 def test_no_memory_is_right_only_where_memory_can_run_out() -> None:
     for swap, fine in ((64, False), (4, True), (0, True)):
-        told = Told(swap)
-        told.begin("A", "write", "buf[0]")
-        assert (told.end("A", "write", "SIGBUS") is None) == fine
+        hand = ByHand(swap)
+        hand.begin("A", "write", "buf[0]")
+        assert (hand.end("A", "write", "SIGBUS") is None) == fine
 
 
 # -- fork ----------------------------------------------------------------------------
 
 
 def test_a_child_has_a_copy() -> None:
-    told = Told()
-    told.call("A", "fork", **{"as": "C", "cpu": 0})
-    told.write("A", "buf[0]", 5)
-    told.call("C", "barrier")
-    assert told.read("C", "buf[0]", 1) is None and told.write("C", "buf[0]", 6) is None
-    assert told.read("A", "buf[0]", 5) is None
-    assert told.write("C", "buf[3]", 1) is not None, "and its protection"
+    hand = ByHand()
+    hand.call("A", "fork", **{"as": "C", "cpu": 0})
+    hand.write("A", "buf[0]", 5)
+    hand.call("C", "barrier")
+    assert hand.read("C", "buf[0]", 1) is None and hand.write("C", "buf[0]", 6) is None
+    assert hand.read("A", "buf[0]", 5) is None
+    assert hand.write("C", "buf[3]", 1) is not None, "and its protection"
 
 
 def test_a_child_shares_what_is_shared() -> None:
-    told = Told()
-    told.call("A", "fork", **{"as": "C", "cpu": 0})
-    told.write("A", "both[0]", 5)
-    assert told.read("C", "both[0]", 5) is None and told.write("C", "both[1]", 6) is None
-    assert told.read("A", "both[1]", 0) is not None
+    hand = ByHand()
+    hand.call("A", "fork", **{"as": "C", "cpu": 0})
+    hand.write("A", "both[0]", 5)
+    assert hand.read("C", "both[0]", 5) is None and hand.write("C", "both[1]", 6) is None
+    assert hand.read("A", "both[1]", 0) is not None
 
 
 @pytest.mark.parametrize("inherit", [MAP_INHERIT_NONE, MAP_INHERIT_COPY, MAP_INHERIT_SHARE])
 def test_minherit_decides(inherit: int) -> None:
     for op, value in (("read", 1), ("read", 5)):
-        told = Told()
-        told.call("A", "minherit", "buf[0]", 1, inherit=inherit)
-        told.call("A", "fork", **{"as": "C", "cpu": 0})
-        told.write("A", "buf[0]", 5)
+        hand = ByHand()
+        hand.call("A", "minherit", "buf[0]", 1, inherit=inherit)
+        hand.call("A", "fork", **{"as": "C", "cpu": 0})
+        hand.write("A", "buf[0]", 5)
         right = {MAP_INHERIT_NONE: None, MAP_INHERIT_COPY: 1, MAP_INHERIT_SHARE: 5}[inherit]
-        assert (getattr(told, op)("C", "buf[0]", value) is None) == (value == right)
+        assert (getattr(hand, op)("C", "buf[0]", value) is None) == (value == right)
 
 
 def test_a_write_during_a_fork_may_be_in_the_child() -> None:
     """Each word as it was at some moment of the fork; not what was there before it, nor what came after it."""
     for value, fine in ((1, True), (5, True), (6, True), (4, False), (7, False)):
-        told = Told()
-        told.write("T", "buf[0]", 4)
-        told.write("T", "buf[0]", 1)
-        told.begin("A", "fork", **{"as": "C", "cpu": 0})
-        told.write("T", "buf[0]", 5)
-        told.write("T", "buf[0]", 6)
-        told.end("A", "fork")
-        told.write("T", "buf[0]", 7)
-        assert (told.read("C", "buf[0]", value) is None) == fine
+        hand = ByHand()
+        hand.write("T", "buf[0]", 4)
+        hand.write("T", "buf[0]", 1)
+        hand.begin("A", "fork", **{"as": "C", "cpu": 0})
+        hand.write("T", "buf[0]", 5)
+        hand.write("T", "buf[0]", 6)
+        hand.end("A", "fork")
+        hand.write("T", "buf[0]", 7)
+        assert (hand.read("C", "buf[0]", value) is None) == fine
         if fine:
-            assert told.read("C", "buf[0]", value) is None
-            assert told.read("C", "buf[0]", 1 if value != 1 else 5) is not None, "the read has decided it"
+            assert hand.read("C", "buf[0]", value) is None
+            assert hand.read("C", "buf[0]", 1 if value != 1 else 5) is not None, "the read has decided it"
 
 
 def test_a_fork_has_done_its_work_when_the_child_runs() -> None:
-    told = Told()
-    told.begin("A", "fork", **{"as": "C", "cpu": 0})
-    told.begin("C", "read", "buf[0]")
-    told.write("T", "buf[0]", 5)
-    assert told.read("C", "buf[0]", 5) is not None
+    hand = ByHand()
+    hand.begin("A", "fork", **{"as": "C", "cpu": 0})
+    hand.begin("C", "read", "buf[0]")
+    hand.write("T", "buf[0]", 5)
+    assert hand.read("C", "buf[0]", 5) is not None
 
 
 def test_an_unmap_during_a_fork_may_be_in_the_child() -> None:
     for gone in (True, False):
-        told = Told()
-        told.begin("A", "fork", **{"as": "C", "cpu": 0})
-        told.call("T", "munmap", "buf[0]", 1)
-        told.call("T", "mmap", "buf[0]", 1, prot=RW, shared=False)
-        told.write("T", "buf[0]", 9)
-        told.end("A", "fork")
-        told.begin("C", "read", "buf[0]")
-        assert (told.end("C", "read", "SIGSEGV") if gone else told.read("C", "buf[0]", 9)) is None
-        assert told.read("A", "buf[0]", 1) is not None
+        hand = ByHand()
+        hand.begin("A", "fork", **{"as": "C", "cpu": 0})
+        hand.call("T", "munmap", "buf[0]", 1)
+        hand.call("T", "mmap", "buf[0]", 1, prot=RW, shared=False)
+        hand.write("T", "buf[0]", 9)
+        hand.end("A", "fork")
+        hand.begin("C", "read", "buf[0]")
+        assert (hand.end("C", "read", "SIGSEGV") if gone else hand.read("C", "buf[0]", 9)) is None
+        assert hand.read("A", "buf[0]", 1) is not None
 
 
 # -- madvise, physio -------------------------------------------------------------------
@@ -366,105 +366,105 @@ def test_an_unmap_during_a_fork_may_be_in_the_child() -> None:
 
 def test_freed_memory_is_as_it_was_or_zero_until_it_is_read_or_written() -> None:
     for value, fine in ((1, True), (0, True), (5, False)):
-        told = Told()
-        told.call("A", "madvise", "buf[0]", 1, advice=MADV_FREE)
-        assert (told.read("A", "buf[0]", value) is None) == fine
+        hand = ByHand()
+        hand.call("A", "madvise", "buf[0]", 1, advice=MADV_FREE)
+        assert (hand.read("A", "buf[0]", value) is None) == fine
         if fine:
-            assert told.read("A", "buf[0]", 1 - value) is not None
-    told = Told()
-    told.call("A", "madvise", "buf[0]", 1, advice=MADV_FREE)
-    told.write("A", "buf[0]", 5)
-    assert told.read("A", "buf[0]", 0) is not None
+            assert hand.read("A", "buf[0]", 1 - value) is not None
+    hand = ByHand()
+    hand.call("A", "madvise", "buf[0]", 1, advice=MADV_FREE)
+    hand.write("A", "buf[0]", 5)
+    assert hand.read("A", "buf[0]", 0) is not None
 
 
 def test_memory_that_is_being_freed_may_turn_zero_at_any_moment() -> None:
-    told = Told()
-    told.begin("T", "madvise", "buf[0]", 1, advice=MADV_FREE)
-    assert told.read("A", "buf[0]", 1) is None and told.read("A", "buf[0]", 0) is None
-    told.write("A", "buf[0]", 5)
-    assert told.read("A", "buf[0]", 5) is None
-    told.end("T", "madvise")
-    assert told.read("A", "buf[0]", 0) is None
-    assert told.read("A", "buf[0]", 5) is not None
+    hand = ByHand()
+    hand.begin("T", "madvise", "buf[0]", 1, advice=MADV_FREE)
+    assert hand.read("A", "buf[0]", 1) is None and hand.read("A", "buf[0]", 0) is None
+    hand.write("A", "buf[0]", 5)
+    assert hand.read("A", "buf[0]", 5) is None
+    hand.end("T", "madvise")
+    assert hand.read("A", "buf[0]", 0) is None
+    assert hand.read("A", "buf[0]", 5) is not None
 
 
 def test_other_advice_and_advice_that_is_refused_leaves_memory_alone() -> None:
     for advice, result in ((MADV_DONTNEED, 0), (MADV_FREE, "ENOMEM")):
-        told = Told()
-        told.call("A", "madvise", "buf[0]", 1, advice=advice, result=result)
-        assert told.read("A", "buf[0]", 0) is not None
+        hand = ByHand()
+        hand.call("A", "madvise", "buf[0]", 1, advice=advice, result=result)
+        assert hand.read("A", "buf[0]", 0) is not None
 
 
 def test_a_disk_keeps_what_was_written_to_it() -> None:
-    told = Told()
-    told.call("A", "physio", "buf[0]", 1, block=2, write=True, status=0)
-    told.call("A", "physio", "buf[1]", 1, block=2, write=False, status=0)
-    assert told.read("A", "buf[1]", 1) is None
-    told.write("A", "buf[1]", 4)
-    told.call("A", "physio", "buf[1]", 1, block=3, write=False, status=0)
-    assert told.read("A", "buf[1]", 0) is None
-    assert told.read("A", "buf[1]", 4) is not None
+    hand = ByHand()
+    hand.call("A", "physio", "buf[0]", 1, block=2, write=True, status=0)
+    hand.call("A", "physio", "buf[1]", 1, block=2, write=False, status=0)
+    assert hand.read("A", "buf[1]", 1) is None
+    hand.write("A", "buf[1]", 4)
+    hand.call("A", "physio", "buf[1]", 1, block=3, write=False, status=0)
+    assert hand.read("A", "buf[1]", 0) is None
+    assert hand.read("A", "buf[1]", 4) is not None
 
 
 def test_a_transfer_takes_each_word_as_it_was_at_some_moment() -> None:
     for value, fine in ((1, True), (5, True), (6, False)):
-        told = Told()
-        told.begin("A", "physio", "buf[0]", 1, block=0, write=True, status=0)
-        told.write("T", "buf[0]", 5)
-        told.end("A", "physio")
-        told.write("T", "buf[0]", 6)
-        told.begin("A", "physio", "buf[1]", 1, block=0, write=False, status=0)
-        assert told.read("T", "buf[1]", 0) is None, "not there yet, maybe"
-        told.end("A", "physio")
-        assert (told.read("A", "buf[1]", value) is None) == fine
+        hand = ByHand()
+        hand.begin("A", "physio", "buf[0]", 1, block=0, write=True, status=0)
+        hand.write("T", "buf[0]", 5)
+        hand.end("A", "physio")
+        hand.write("T", "buf[0]", 6)
+        hand.begin("A", "physio", "buf[1]", 1, block=0, write=False, status=0)
+        assert hand.read("T", "buf[1]", 0) is None, "not there yet, maybe"
+        hand.end("A", "physio")
+        assert (hand.read("A", "buf[1]", value) is None) == fine
 
 
 def test_a_write_during_a_transfer_may_be_lost() -> None:
     for value, fine in ((0, True), (5, True), (1, False)):
-        told = Told()
-        told.begin("A", "physio", "buf[0]", 1, block=0, write=False, status=0)
-        told.write("T", "buf[0]", 5)
-        told.end("A", "physio")
-        assert (told.read("A", "buf[0]", value) is None) == fine
+        hand = ByHand()
+        hand.begin("A", "physio", "buf[0]", 1, block=0, write=False, status=0)
+        hand.write("T", "buf[0]", 5)
+        hand.end("A", "physio")
+        assert (hand.read("A", "buf[0]", value) is None) == fine
 
 
 def test_two_writes_to_one_block_at_once() -> None:
     for value, fine in ((1, True), (3, True), (0, True), (5, False)):
-        told = Told()
-        told.write("A", "buf[1]", 3)
-        told.begin("A", "physio", "buf[0]", 1, block=0, write=True, status=0)
-        told.begin("T", "physio", "buf[1]", 1, block=0, write=True, status=0)
-        told.end("T", "physio")
-        told.end("A", "physio")
-        told.call("A", "physio", "buf[2]", 1, block=0, write=False, status=0)
-        assert (told.read("A", "buf[2]", value) is None) == fine
+        hand = ByHand()
+        hand.write("A", "buf[1]", 3)
+        hand.begin("A", "physio", "buf[0]", 1, block=0, write=True, status=0)
+        hand.begin("T", "physio", "buf[1]", 1, block=0, write=True, status=0)
+        hand.end("T", "physio")
+        hand.end("A", "physio")
+        hand.call("A", "physio", "buf[2]", 1, block=0, write=False, status=0)
+        assert (hand.read("A", "buf[2]", value) is None) == fine
 
 
 def test_the_borrower_sees_what_was_there_when_it_borrowed() -> None:
     for value, fine in ((1, True), (5, True), (6, False), ("EINVAL", True)):
-        told = Told()
-        told.begin("A", "loan", "buf[0]", 1, loan="L")
-        told.write("T", "buf[0]", 5)
-        told.end("A", "loan")
-        told.write("T", "buf[0]", 6)
-        told.begin("T", "kpeek", loan="L", page=0)
-        assert (told.end("T", "kpeek", value) is None) == fine
-        assert fine or told.oracle.finding.subject == "loan:0"
+        hand = ByHand()
+        hand.begin("A", "loan", "buf[0]", 1, loan="L")
+        hand.write("T", "buf[0]", 5)
+        hand.end("A", "loan")
+        hand.write("T", "buf[0]", 6)
+        hand.begin("T", "kpeek", loan="L", page=0)
+        assert (hand.end("T", "kpeek", value) is None) == fine
+        assert fine or hand.oracle.finding.subject == "loan:0"
 
 
 @pytest.mark.parametrize(("place", "during", "possible"), [("both[1]", True, {0, 1}), ("both[1]", False, {1})])
 def test_memory_freed_while_a_device_fills_it_may_be_zero(place: str, during: bool, possible: set[int]) -> None:
     """Also if nobody has written to it before, so that there was nothing to throw away when madvise began."""
     for value in (0, 1, 5):
-        told = Told()
-        told.call("A", "physio", "buf[0]", 1, block=2, write=True, status=0)
+        hand = ByHand()
+        hand.call("A", "physio", "buf[0]", 1, block=2, write=True, status=0)
         if not during:
-            told.call("T", "madvise", place, 1, advice=MADV_FREE)
-        told.begin("A", "physio", place, 1, block=2, write=False, status=0)
+            hand.call("T", "madvise", place, 1, advice=MADV_FREE)
+        hand.begin("A", "physio", place, 1, block=2, write=False, status=0)
         if during:
-            told.call("T", "madvise", place, 1, advice=MADV_FREE)
-        assert told.end("A", "physio") is None
-        assert (told.read("T", place, value) is None) == (value in possible)
+            hand.call("T", "madvise", place, 1, advice=MADV_FREE)
+        assert hand.end("A", "physio") is None
+        assert (hand.read("T", place, value) is None) == (value in possible)
 
 
 # -- files -----------------------------------------------------------------------------
@@ -472,19 +472,19 @@ def test_memory_freed_while_a_device_fills_it_may_be_zero(place: str, during: bo
 
 def test_a_file_holds_what_was_written_to_it_last() -> None:
     for value, fine in ((5, True), (4, False), (0, False)):
-        told = Told()
-        told.call("A", "fwrite", file=0, at=72, value=4)
-        told.call("T", "fwrite", file=0, at=72, value=5)
-        told.begin("A", "fread", file=0, at=72)
-        assert (told.end("A", "fread", value) is None) == fine
+        hand = ByHand()
+        hand.call("A", "fwrite", file=0, at=72, value=4)
+        hand.call("T", "fwrite", file=0, at=72, value=5)
+        hand.begin("A", "fread", file=0, at=72)
+        assert (hand.end("A", "fread", value) is None) == fine
 
 
 def test_a_file_that_is_read_while_it_is_written_to() -> None:
     for value, fine in ((5, True), (0, True), (4, False)):
-        told = Told()
-        told.begin("A", "fread", file=0, at=0)
-        told.call("T", "fwrite", file=0, at=0, value=5)
-        finding = told.end("A", "fread", value)
+        hand = ByHand()
+        hand.begin("A", "fread", file=0, at=0)
+        hand.call("T", "fwrite", file=0, at=0, value=5)
+        finding = hand.end("A", "fread", value)
         assert (finding is None) == fine
         if finding is not None:
             assert (finding.function, finding.subject) == ("user", "vnode:0")
@@ -492,124 +492,124 @@ def test_a_file_that_is_read_while_it_is_written_to() -> None:
 
 def test_of_two_writes_to_a_file_at_once_either_is_the_last() -> None:
     for value, fine in ((5, True), (6, True), (7, False)):
-        told = Told()
-        told.begin("A", "fwrite", file=0, at=0, value=5)
-        told.begin("T", "fwrite", file=0, at=0, value=6)
-        told.end("T", "fwrite")
-        told.end("A", "fwrite")
-        told.begin("A", "fread", file=0, at=0)
-        assert (told.end("A", "fread", value) is None) == fine
+        hand = ByHand()
+        hand.begin("A", "fwrite", file=0, at=0, value=5)
+        hand.begin("T", "fwrite", file=0, at=0, value=6)
+        hand.end("T", "fwrite")
+        hand.end("A", "fwrite")
+        hand.begin("A", "fread", file=0, at=0)
+        assert (hand.end("A", "fread", value) is None) == fine
 
 
 def test_borrowed_anons_that_are_mapped_are_private_copies() -> None:
-    told = Told()
-    told.call("A", "loan", "buf[0]", 1, loan="L")
-    told.write("T", "buf[0]", 5)
-    told.call("T", "map_loan", "new[0]", 1, loan="L", page=0)
-    assert told.read("T", "new[0]", 1) is None
-    told.write("A", "new[0]", 6)
-    told.call("T", "kpeek", loan="L", page=0, result=1)
-    assert told.read("A", "buf[0]", 5) is None and told.read("T", "new[0]", 6) is None
-    assert told.read("T", "new[0]", 1) is not None
+    hand = ByHand()
+    hand.call("A", "loan", "buf[0]", 1, loan="L")
+    hand.write("T", "buf[0]", 5)
+    hand.call("T", "map_loan", "new[0]", 1, loan="L", page=0)
+    assert hand.read("T", "new[0]", 1) is None
+    hand.write("A", "new[0]", 6)
+    hand.call("T", "kpeek", loan="L", page=0, result=1)
+    assert hand.read("A", "buf[0]", 5) is None and hand.read("T", "new[0]", 6) is None
+    assert hand.read("T", "new[0]", 1) is not None
 
 
 # -- files ---------------------------------------------------------------------------
 
 
-def with_a_file() -> Told:
+def with_a_file() -> ByHand:
     """A file that begins with 7 is mapped at new[0], shared, and at buf[0], privately."""
-    told = Told()
-    told.oracle.called("A", make("file", {"as": "F", "file": 0, "block": 0, "pages": 2, "words": [7]}))
+    hand = ByHand()
+    hand.oracle.called("A", make("file", {"as": "F", "file": 0, "block": 0, "pages": 2, "words": [7]}))
     mapping = {"prot": RW, "file": 0, "offset": 0}
-    told.call("A", "mmap", "new[0]", 2, shared=True, **mapping)
-    told.call("A", "munmap", "buf[0]", 2)
-    told.call("A", "mmap", "buf[0]", 2, shared=False, **mapping)
-    return told
+    hand.call("A", "mmap", "new[0]", 2, shared=True, **mapping)
+    hand.call("A", "munmap", "buf[0]", 2)
+    hand.call("A", "mmap", "buf[0]", 2, shared=False, **mapping)
+    return hand
 
 
 def test_a_file_is_one_cell_for_all_who_share_it_and_who_read_it() -> None:
-    told = with_a_file()
-    assert told.read("A", "new[0]", 7) is None and told.read("T", "buf[0]", 7) is None
-    assert told.write("A", "new[0]", 8) is None
-    told.call("T", "fread", file=0, at=0, result=8)
-    told.begin("T", "fread", file=0, at=0)
-    finding = told.end("T", "fread", 7)
+    hand = with_a_file()
+    assert hand.read("A", "new[0]", 7) is None and hand.read("T", "buf[0]", 7) is None
+    assert hand.write("A", "new[0]", 8) is None
+    hand.call("T", "fread", file=0, at=0, result=8)
+    hand.begin("T", "fread", file=0, at=0)
+    finding = hand.end("T", "fread", 7)
     assert finding is not None and finding.subject == "vnode:0"
 
 
 def test_a_private_mapping_may_see_the_file_change_until_it_is_written_to() -> None:
     """Either value before; afterwards only its own."""
     for value in (7, 9):
-        told = with_a_file()
-        told.call("A", "fwrite", file=0, at=0, value=9)
-        assert told.read("T", "buf[0]", value) is None
-    told = with_a_file()
-    assert told.write("T", "buf[0]+8", 1) is None
-    told.call("A", "fwrite", file=0, at=0, value=9)
-    assert told.read("A", "new[0]", 9) is None and told.read("A", "new[0]+8", 0) is None
-    assert told.read("T", "buf[0]", 9) is not None
+        hand = with_a_file()
+        hand.call("A", "fwrite", file=0, at=0, value=9)
+        assert hand.read("T", "buf[0]", value) is None
+    hand = with_a_file()
+    assert hand.write("T", "buf[0]+8", 1) is None
+    hand.call("A", "fwrite", file=0, at=0, value=9)
+    assert hand.read("A", "new[0]", 9) is None and hand.read("A", "new[0]+8", 0) is None
+    assert hand.read("T", "buf[0]", 9) is not None
 
 
 @pytest.mark.parametrize(("value", "fine"), [(7, True), (9, True), (5, False)])
 def test_a_file_that_is_being_written_may_be_read_either_way(value: int, fine: bool) -> None:
-    told = with_a_file()
-    told.begin("T", "fwrite", file=0, at=0, value=9)
-    assert (told.read("A", "new[0]", value) is None) == fine
+    hand = with_a_file()
+    hand.begin("T", "fwrite", file=0, at=0, value=9)
+    assert (hand.read("A", "new[0]", value) is None) == fine
 
 
 def test_a_store_during_a_write_to_the_file_may_come_before_it_or_after() -> None:
     for value, fine in ((9, True), (4, True), (7, False)):
-        told = with_a_file()
-        told.begin("T", "fwrite", file=0, at=0, value=9)
-        assert told.write("A", "new[0]", 4) is None
-        told.end("T", "fwrite")
-        assert (told.read("A", "new[0]", value) is None) == fine
+        hand = with_a_file()
+        hand.begin("T", "fwrite", file=0, at=0, value=9)
+        assert hand.write("A", "new[0]", 4) is None
+        hand.end("T", "fwrite")
+        assert (hand.read("A", "new[0]", value) is None) == fine
 
 
 def test_what_is_cut_off_a_file_may_be_zero_afterwards() -> None:
     for value, fine in ((0, True), (3, False)):
-        told = with_a_file()
-        told.begin("T", "ftruncate", file=0, size=0)
-        assert told.write("A", "new[0]", 4) is None  # just before it goes
-        told.end("T", "ftruncate")
-        told.call("T", "ftruncate", file=0, size=2 * SIZE)
-        assert (told.read("A", "new[0]", value) is None) == fine
+        hand = with_a_file()
+        hand.begin("T", "ftruncate", file=0, size=0)
+        assert hand.write("A", "new[0]", 4) is None  # just before it goes
+        hand.end("T", "ftruncate")
+        hand.call("T", "ftruncate", file=0, size=2 * SIZE)
+        assert (hand.read("A", "new[0]", value) is None) == fine
 
 
 def test_madvise_free_leaves_a_file_as_it_is_and_gives_a_private_page_back_to_it() -> None:
-    told = with_a_file()
-    assert told.write("A", "new[0]", 8) is None and told.write("T", "buf[0]", 5) is None
-    told.call("A", "madvise", "new[0]", 2, advice=MADV_FREE)
-    told.call("T", "madvise", "buf[0]", 2, advice=MADV_FREE)
-    assert told.read("T", "buf[0]", 8) is None
-    assert told.read("A", "new[0]", 0) is not None
+    hand = with_a_file()
+    assert hand.write("A", "new[0]", 8) is None and hand.write("T", "buf[0]", 5) is None
+    hand.call("A", "madvise", "new[0]", 2, advice=MADV_FREE)
+    hand.call("T", "madvise", "buf[0]", 2, advice=MADV_FREE)
+    assert hand.read("T", "buf[0]", 8) is None
+    assert hand.read("A", "new[0]", 0) is not None
 
 
 def test_a_child_with_a_copy_of_a_shared_file_has_a_private_mapping() -> None:
-    told = with_a_file()
-    told.call("A", "minherit", "new[0]", 2, inherit=MAP_INHERIT_COPY)
-    told.call("A", "fork", **{"as": "C"})
-    assert told.write("A", "new[0]", 8) is None
-    assert told.read("C", "new[0]", 8) is None
-    assert told.write("C", "new[0]+8", 1) is None and told.write("A", "new[0]", 9) is None
-    assert told.read("C", "new[0]", 9) is not None
+    hand = with_a_file()
+    hand.call("A", "minherit", "new[0]", 2, inherit=MAP_INHERIT_COPY)
+    hand.call("A", "fork", **{"as": "C"})
+    assert hand.write("A", "new[0]", 8) is None
+    assert hand.read("C", "new[0]", 8) is None
+    assert hand.write("C", "new[0]+8", 1) is None and hand.write("A", "new[0]", 9) is None
+    assert hand.read("C", "new[0]", 9) is not None
 
 
 # -- thrown away, lent, cut off --------------------------------------------------------
 
 
-def kinds(told: Told) -> dict[str, str]:
+def kinds(hand: ByHand) -> dict[str, str]:
     """Kind of mapping -> a page of it whose first word is 3; all are A's. A segment is mapped at new[1] as well."""
-    told.oracle.called("A", make("file", {"as": "F", "file": 0, "block": 0, "pages": 2, "words": [7, 7]}))
-    told.call("A", "munmap", "buf[1]", 3)
+    hand.oracle.called("A", make("file", {"as": "F", "file": 0, "block": 0, "pages": 2, "words": [7, 7]}))
+    hand.call("A", "munmap", "buf[1]", 3)
     mapping = {"prot": RW, "file": 0}
-    told.call("A", "mmap", "buf[1]", 1, shared=True, offset=0, **mapping)
-    told.call("A", "mmap", "buf[2]", 1, shared=False, offset=SIZE, **mapping)
-    told.call("A", "mmap", "buf[3]", 1, shared=True, prot=RW, shm=0, offset=0)
-    told.call("A", "mmap", "new[1]", 1, shared=True, prot=RW, shm=0, offset=0)
+    hand.call("A", "mmap", "buf[1]", 1, shared=True, offset=0, **mapping)
+    hand.call("A", "mmap", "buf[2]", 1, shared=False, offset=SIZE, **mapping)
+    hand.call("A", "mmap", "buf[3]", 1, shared=True, prot=RW, shm=0, offset=0)
+    hand.call("A", "mmap", "new[1]", 1, shared=True, prot=RW, shm=0, offset=0)
     places = {"anon": "buf[0]", "shared": "both[0]", "file": "buf[1]", "private": "buf[2]", "shm": "buf[3]"}
     for place in places.values():
-        assert told.write("A", place, 3) is None
+        assert hand.write("A", place, 3) is None
     return places
 
 
@@ -621,174 +621,174 @@ def test_what_freed_memory_may_hold(kind: str) -> None:
     """Nothing is lost of what is an object's; the others may show what is below them: zeros, or the file."""
     below = {"anon": 0, "shared": 0, "file": 3, "private": 7, "shm": 3}[kind]
     for value in (0, 3, 7):
-        told = Told()
-        place = kinds(told)[kind]
-        told.call("A", "madvise", place, 1, advice=MADV_FREE)
-        assert (told.read("T", place, value) is None) == (value in (3, below))
+        hand = ByHand()
+        place = kinds(hand)[kind]
+        hand.call("A", "madvise", place, 1, advice=MADV_FREE)
+        assert (hand.read("T", place, value) is None) == (value in (3, below))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_borrowed_memory_that_is_freed_is_zero_whatever_it_was_borrowed_from(kind: str) -> None:
     """It is a copy, mapped as private memory; what is written to where it was lent is not seen there."""
     for value, fine in ((0, True), (3, True), (5, False), (7, False)):
-        told = Told()
-        place = kinds(told)[kind]
-        told.call("A", "loan", place, 1, loan="L")
-        told.write("T", place, 5)
-        told.call("T", "map_loan", "new[0]", 1, loan="L", page=0)
-        told.call("A", "madvise", "new[0]", 1, advice=MADV_FREE)
-        assert (told.read("T", "new[0]", value) is None) == fine
+        hand = ByHand()
+        place = kinds(hand)[kind]
+        hand.call("A", "loan", place, 1, loan="L")
+        hand.write("T", place, 5)
+        hand.call("T", "map_loan", "new[0]", 1, loan="L", page=0)
+        hand.call("A", "madvise", "new[0]", 1, advice=MADV_FREE)
+        assert (hand.read("T", "new[0]", value) is None) == fine
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_raw_io_from_memory_that_another_thread_maps_while_it_begins(kind: str) -> None:
     for value, fine in ((3, True), (0, False), (5, False)):
-        told = Told()
-        place = kinds(told)[kind]
-        told.call("A", "loan", place, 1, loan="L")
-        told.begin("A", "physio", "new[0]", 1, block=3, write=True, status=0)
-        told.begin("T", "map_loan", "new[0]", 1, loan="L", page=0)
-        told.end("T", "map_loan")
-        told.end("A", "physio")
-        told.write("A", "new[0]", 5)
-        told.call("A", "physio", "both[1]", 1, block=3, write=False, status=0)
-        assert (told.read("A", "both[1]", value) is None) == fine
+        hand = ByHand()
+        place = kinds(hand)[kind]
+        hand.call("A", "loan", place, 1, loan="L")
+        hand.begin("A", "physio", "new[0]", 1, block=3, write=True, status=0)
+        hand.begin("T", "map_loan", "new[0]", 1, loan="L", page=0)
+        hand.end("T", "map_loan")
+        hand.end("A", "physio")
+        hand.write("A", "new[0]", 5)
+        hand.call("A", "physio", "both[1]", 1, block=3, write=False, status=0)
+        assert (hand.read("A", "both[1]", value) is None) == fine
 
 
 def test_borrowed_memory_may_be_mapped_while_it_is_only_being_lent() -> None:
     for value, fine in ((3, True), (6, True), (1, False)):
-        told = Told()
-        place = kinds(told)["shm"]
-        told.begin("T", "map_loan", "new[0]", 1, loan="L", page=0)
-        told.begin("A", "loan", place, 1, loan="L")
-        told.write("A", "new[1]", 6)
-        told.end("A", "loan")
-        told.end("T", "map_loan")
-        assert (told.read("T", "new[0]", value) is None) == fine
+        hand = ByHand()
+        place = kinds(hand)["shm"]
+        hand.begin("T", "map_loan", "new[0]", 1, loan="L", page=0)
+        hand.begin("A", "loan", place, 1, loan="L")
+        hand.write("A", "new[1]", 6)
+        hand.end("A", "loan")
+        hand.end("T", "map_loan")
+        assert (hand.read("T", "new[0]", value) is None) == fine
 
 
 def test_a_private_page_that_was_freed_shows_the_file_until_it_is_written_to_again() -> None:
     for child in (False, True):
         for value, fine in ((3, True), (7, True), (9, True), (8, False)):
-            told = Told()
-            place = kinds(told)["private"]
-            told.call("A", "madvise", place, 1, advice=MADV_FREE)
+            hand = ByHand()
+            place = kinds(hand)["private"]
+            hand.call("A", "madvise", place, 1, advice=MADV_FREE)
             if child:
-                told.call("A", "fork", **{"as": "C"})
-            told.call("T", "fwrite", file=0, at=SIZE, value=9)
-            assert (told.read("C" if child else "A", place, value) is None) == fine
-    told = Told()
-    place = kinds(told)["private"]
-    told.call("A", "madvise", place, 1, advice=MADV_FREE)
-    told.write("A", place, 4)
-    told.call("T", "fwrite", file=0, at=SIZE, value=9)
-    assert told.read("A", place, 9) is not None
+                hand.call("A", "fork", **{"as": "C"})
+            hand.call("T", "fwrite", file=0, at=SIZE, value=9)
+            assert (hand.read("C" if child else "A", place, value) is None) == fine
+    hand = ByHand()
+    place = kinds(hand)["private"]
+    hand.call("A", "madvise", place, 1, advice=MADV_FREE)
+    hand.write("A", place, 4)
+    hand.call("T", "fwrite", file=0, at=SIZE, value=9)
+    assert hand.read("A", place, 9) is not None
 
 
 @pytest.mark.parametrize("first", ["fork", "madvise"])
 def test_a_child_whose_fork_overlaps_with_a_free_may_show_the_file(first: str) -> None:
-    told = Told()
-    place = kinds(told)["private"]
+    hand = ByHand()
+    place = kinds(hand)["private"]
     free = {"place": place, "pages": 1, "advice": MADV_FREE}
     calls = [("A", "fork", {"as": "C"}), ("T", "madvise", free)]
     for ctx, op, args in calls if first == "fork" else reversed(calls):
-        told.begin(ctx, op, **args)
-    told.end("A", "fork")
-    told.end("T", "madvise")
-    told.call("T", "fwrite", file=0, at=SIZE, value=9)
-    assert told.read("C", place, 9) is None
-    assert told.read("C", place, 8) is not None
+        hand.begin(ctx, op, **args)
+    hand.end("A", "fork")
+    hand.end("T", "madvise")
+    hand.call("T", "fwrite", file=0, at=SIZE, value=9)
+    assert hand.read("C", place, 9) is None
+    assert hand.read("C", place, 8) is not None
 
 
 def test_a_private_copy_of_a_segment_shows_it_again() -> None:
-    told = Told()
-    place = kinds(told)["shm"]
-    told.call("A", "minherit", place, 1, inherit=MAP_INHERIT_COPY)
-    told.call("A", "fork", **{"as": "C"})
-    told.write("C", place, 4)
-    told.write("A", "new[1]", 5)
-    assert told.read("C", place, 4) is None
-    told.call("C", "madvise", place, 1, advice=MADV_FREE)
-    told.write("A", "new[1]", 6)
-    assert told.read("C", place, 6) is None
-    assert told.read("C", place, 3) is not None
+    hand = ByHand()
+    place = kinds(hand)["shm"]
+    hand.call("A", "minherit", place, 1, inherit=MAP_INHERIT_COPY)
+    hand.call("A", "fork", **{"as": "C"})
+    hand.write("C", place, 4)
+    hand.write("A", "new[1]", 5)
+    assert hand.read("C", place, 4) is None
+    hand.call("C", "madvise", place, 1, advice=MADV_FREE)
+    hand.write("A", "new[1]", 6)
+    assert hand.read("C", place, 6) is None
+    assert hand.read("C", place, 3) is not None
 
 
 def test_memory_freed_before_the_disk_erred_is_gone() -> None:
     for result, fine in (("EIO", True), ("ENOMEM", False)):
-        told = Told()
-        told.call("A", "madvise", "buf[0]", 1, advice=MADV_FREE, result=result)
-        assert (told.read("A", "buf[0]", 0) is None) == fine
+        hand = ByHand()
+        hand.call("A", "madvise", "buf[0]", 1, advice=MADV_FREE, result=result)
+        assert (hand.read("A", "buf[0]", 0) is None) == fine
 
 
 @pytest.mark.parametrize("last", ["madvise", "physio"])
 def test_memory_that_is_freed_while_a_device_writes_to_it(last: str) -> None:
     for value, fine in ((0, True), (4, True), (9, False)):
-        told = Told()
-        told.write("A", "buf[1]", 4)
-        told.call("A", "physio", "buf[1]", 1, block=2, write=True, status=0)
-        told.begin("A", "physio", "buf[0]", 1, block=2, write=False, status=0)
-        told.begin("T", "madvise", "buf[0]", 1, advice=MADV_FREE)
+        hand = ByHand()
+        hand.write("A", "buf[1]", 4)
+        hand.call("A", "physio", "buf[1]", 1, block=2, write=True, status=0)
+        hand.begin("A", "physio", "buf[0]", 1, block=2, write=False, status=0)
+        hand.begin("T", "madvise", "buf[0]", 1, advice=MADV_FREE)
         for op, ctx in sorted([("madvise", "T"), ("physio", "A")], key=lambda pair: pair[0] == last):
-            told.end(ctx, op)
-        assert (told.read("A", "buf[0]", value) is None) == fine
+            hand.end(ctx, op)
+        assert (hand.read("A", "buf[0]", value) is None) == fine
 
 
 def test_a_write_to_one_word_of_a_file_leaves_the_others_alone() -> None:
     for value, fine in ((7, True), (0, False)):
-        told = with_a_file()
-        told.begin("T", "fwrite", file=0, at=8, value=9)
-        told.call("A", "munmap", "buf[2]", 1)
-        told.call("A", "mmap", "buf[2]", 1, shared=False, prot=RW, file=0, offset=0)
-        told.end("T", "fwrite")
-        assert (told.read("A", "buf[2]", value) is None) == fine
+        hand = with_a_file()
+        hand.begin("T", "fwrite", file=0, at=8, value=9)
+        hand.call("A", "munmap", "buf[2]", 1)
+        hand.call("A", "mmap", "buf[2]", 1, shared=False, prot=RW, file=0, offset=0)
+        hand.end("T", "fwrite")
+        assert (hand.read("A", "buf[2]", value) is None) == fine
 
 
 def test_a_files_own_block_read_into_its_page() -> None:
     """The page follows what is read, that the block, and that the page."""
     for value, fine in ((7, True), (5, True), (0, False)):
-        told = with_a_file()
-        told.begin("A", "physio", "new[0]", 1, block=0, write=False, status=0)
-        told.write("T", "new[0]", 5)
-        told.call("T", "fwrite", file=0, at=8, value=9)
-        told.end("A", "physio")
-        assert (told.read("A", "new[0]", value) is None) == fine
+        hand = with_a_file()
+        hand.begin("A", "physio", "new[0]", 1, block=0, write=False, status=0)
+        hand.write("T", "new[0]", 5)
+        hand.call("T", "fwrite", file=0, at=8, value=9)
+        hand.end("A", "physio")
+        assert (hand.read("A", "new[0]", value) is None) == fine
 
 
 def test_what_is_written_beyond_the_end_of_a_file_may_be_gone_at_any_moment() -> None:
     for value, fine in ((5, True), (0, True), (7, False)):
-        told = with_a_file()
-        told.call("T", "ftruncate", file=0, size=0)
-        told.write("A", "new[0]", 5)
-        assert told.read("A", "new[0]", 5) is None
-        told.call("T", "ftruncate", file=0, size=SIZE)
-        assert (told.read("A", "new[0]", value) is None) == fine
-        told.write("A", "new[0]", 6)
-        assert told.read("A", "new[0]", 0 if fine else 6) is not None
+        hand = with_a_file()
+        hand.call("T", "ftruncate", file=0, size=0)
+        hand.write("A", "new[0]", 5)
+        assert hand.read("A", "new[0]", 5) is None
+        hand.call("T", "ftruncate", file=0, size=SIZE)
+        assert (hand.read("A", "new[0]", value) is None) == fine
+        hand.write("A", "new[0]", 6)
+        assert hand.read("A", "new[0]", 0 if fine else 6) is not None
 
 
 def test_of_two_truncations_at_once_either_is_the_last() -> None:
-    told = with_a_file()
-    told.begin("A", "ftruncate", file=0, size=0)
-    told.call("T", "ftruncate", file=0, size=2 * SIZE)
-    told.end("A", "ftruncate")
-    told.write("A", "new[0]", 5)
-    assert told.read("A", "new[0]", 0) is None
-    told.call("A", "ftruncate", file=0, size=2 * SIZE)
-    told.write("A", "new[0]", 5)
-    assert told.read("A", "new[0]", 0) is not None
+    hand = with_a_file()
+    hand.begin("A", "ftruncate", file=0, size=0)
+    hand.call("T", "ftruncate", file=0, size=2 * SIZE)
+    hand.end("A", "ftruncate")
+    hand.write("A", "new[0]", 5)
+    assert hand.read("A", "new[0]", 0) is None
+    hand.call("A", "ftruncate", file=0, size=2 * SIZE)
+    hand.write("A", "new[0]", 5)
+    assert hand.read("A", "new[0]", 0) is not None
 
 
 def test_a_segment_that_was_removed_is_not_what_is_mapped_afterwards() -> None:
-    told = Told()
+    hand = ByHand()
     mapping = {"prot": RW, "shared": True, "shm": 0, "offset": 0}
-    told.call("A", "mmap", "new[0]", 1, **mapping)
-    told.write("A", "new[0]", 5)
-    told.call("T", "shm_remove", shm=0)
-    assert told.read("A", "new[0]", 5) is None, "who has mapped it keeps it"
-    told.call("A", "munmap", "new[0]", 1)
-    told.call("A", "mmap", "new[0]", 1, **mapping)
-    assert told.read("A", "new[0]", 5) is not None
+    hand.call("A", "mmap", "new[0]", 1, **mapping)
+    hand.write("A", "new[0]", 5)
+    hand.call("T", "shm_remove", shm=0)
+    assert hand.read("A", "new[0]", 5) is None, "who has mapped it keeps it"
+    hand.call("A", "munmap", "new[0]", 1)
+    hand.call("A", "mmap", "new[0]", 1, **mapping)
+    assert hand.read("A", "new[0]", 5) is not None
 
 
 # -- the whole ---------------------------------------------------------------------------

@@ -37,14 +37,14 @@ def test_what_it_says_of_a_word_is_what_was_read_there(name: str) -> None:
     scene = scenario(name).without_errata()
     image, reads = boot(scene), 0
     run = run_recorded(scene, RandomWalk(1))
-    told, trail = Provenance(image), Trail({})
+    history, trail = Provenance(image), Trail({})
     for record in in_order(run.journals):
         if record["event"] in MOVES:
             trail.add_record(record, [])
-            told.move(trail.moves[-1])
+            history.move(trail.moves[-1])
         elif record["event"] == "word_read":
             word = record["offset"] >> 3
-            origin = told.of(Place("page", record["frame"])).item(word).origin
+            origin = history.of(Place("page", record["frame"])).item(word).origin
             assert (origin.value, origin.word) == (record["value"], word), record
             reads += 1
     reading = any(step.op in ("read", "kread") for lwp in scene.lwps for step in lwp.program)
@@ -82,18 +82,18 @@ def test_of_what_a_device_wrote_the_transfer_and_the_page_are_told() -> None:
 # -- each operation ------------------------------------------------------------------------
 
 
-class Told:
+class History:
     """A history told by hand; every operation is one of A's, in function f, called by g."""
 
     def __init__(self, **image: Any) -> None:
         self.trail, self.n = Provenance(image), 0
 
-    def op(self, code: str, target: int, *args: Any, result: Any = None, ctx: str = "A") -> Told:
+    def op(self, code: str, target: int, *args: Any, result: Any = None, ctx: str = "A") -> History:
         self.n += 1
         self.trail.move(Move(ctx, self.n, ("g", "f"), code, target, args, result))
         return self
 
-    def write(self, frame: int, value: int, ctx: str = "A") -> Told:
+    def write(self, frame: int, value: int, ctx: str = "A") -> History:
         return self.op("word_write", frame, 0, value, 0x1000, 0, ctx=ctx)
 
     def came(self, frame: int, value: int) -> str:
@@ -106,7 +106,7 @@ class Told:
 
 
 def test_a_store_a_copy_and_zero() -> None:
-    story = Told().write(3, 6, ctx="B").op("frame_copy", 4, 3).op("frame_zero", 3)
+    story = History().write(3, 6, ctx="B").op("frame_copy", 4, 3).op("frame_zero", 3)
     assert story.came(4, 6) == (
         "B stored it at [1000] (its operation 1), in page:3;"
         " copied from page:3 to page:4 by A in f < g (its operation 2)"
@@ -116,12 +116,12 @@ def test_a_store_a_copy_and_zero() -> None:
 
 
 def test_a_copy_between_two_shards_is_one_copy() -> None:
-    story = Told().write(3, 6).op("frame_read", 3).op("frame_write", 4, None)
+    story = History().write(3, 6).op("frame_read", 3).op("frame_write", 4, None)
     assert story.came(4, 6).endswith("copied from page:3 to page:4 by A in f < g (its operation 3)")
 
 
 def test_what_went_out_to_swap_and_came_back_and_the_slot_that_was_overwritten() -> None:
-    story = Told().write(3, 6).op("swap_put", 7, "buf", [2, 3], result=0)
+    story = History().write(3, 6).op("swap_put", 7, "buf", [2, 3], result=0)
     story.op("frame_read", 2, ctx="swap").op("frame_read", 3, ctx="swap").op("io_done", 1, 0, None, ctx="swap")
     story.op("renew", 0, "page:3#1", "", 0).op("swap_get", 8, 5).op("frame_write", 5, None, ctx="swap")
     story.op("io_done", 2, 0, None, ctx="swap")
@@ -138,13 +138,13 @@ def test_what_went_out_to_swap_and_came_back_and_the_slot_that_was_overwritten()
 
 
 def test_what_a_device_refuses_or_fails_to_write_moved_nothing() -> None:
-    story = Told().write(3, 6).op("swap_put", 7, "buf", [3], result=35)
+    story = History().write(3, 6).op("swap_put", 7, "buf", [3], result=35)
     story.op("swap_put", 9, "buf", [3]).op("io_done", 1, 5, None, ctx="swap")
     assert story.fate(6) == "it is now in page:3"
 
 
 def test_raw_io_and_the_kernels_own_stores_are_told_as_such() -> None:
-    story = Told(disk=[[0], [9]]).op("disk_start", 1, [4], 0, "bp", "cpu0").op("frame_write", 4, None, ctx="disk")
+    story = History(disk=[[0], [9]]).op("disk_start", 1, [4], 0, "bp", "cpu0").op("frame_write", 4, None, ctx="disk")
     story.op("disk_done", 1, 0, None, ctx="disk").op("frame_store", 5, 0, 8)
     assert story.came(4, 9) == (
         "it was in disk block 1 when the run began; read by DMA from disk block 1 to page:4 for A in f < g"
@@ -154,12 +154,12 @@ def test_raw_io_and_the_kernels_own_stores_are_told_as_such() -> None:
 
 
 def test_a_value_that_was_overwritten_everywhere_names_the_last_store() -> None:
-    story = Told().write(3, 6).write(3, 7, ctx="B")
+    story = History().write(3, 6).write(3, 7, ctx="B")
     assert story.fate(6) == "its last copy, in page:3, was overwritten by B in f < g (its operation 2)"
 
 
 def test_an_access_that_was_let_names_who_entered_the_translation_and_who_wanted_it_away() -> None:
-    story = Told()
+    story = History()
     there = "its translation to page:3 was there when the run began"
     assert story.trail.let(3, 128) == [there, "no context has requested to remove or restrict it since"]
     story.op("pmap_protect", 1, 64, 256, 1, "cpu0").op("pmap_protect", 1, 256, 512, 1, "cpu0")
@@ -172,11 +172,11 @@ def test_an_access_that_was_let_names_who_entered_the_translation_and_who_wanted
 
 
 def test_a_refused_request_is_not_taken_for_the_one_that_is_done() -> None:
-    story = Told().write(3, 6).op("swap_put", 7, "buf", [3], result=35).op("swap_put", 9, "buf", [3], result=0)
+    story = History().write(3, 6).op("swap_put", 7, "buf", [3], result=35).op("swap_put", 9, "buf", [3], result=0)
     story.op("frame_read", 3, ctx="swap").op("io_done", 1, 0, None, ctx="swap")
     assert story.fate(6) == "it is now in page:3 and in swap slot 9"
 
 
 def test_a_frame_that_was_freed_and_is_filled_again_is_not_free() -> None:
-    story = Told().write(3, 6).op("renew", 0, "page:4#1", "", 0).op("frame_copy", 4, 3)
+    story = History().write(3, 6).op("renew", 0, "page:4#1", "", 0).op("frame_copy", 4, 3)
     assert story.fate(6) == "it is now in page:3 and in page:4"

@@ -392,7 +392,7 @@ def test_a_store_forgets_the_loads_before_it() -> None:
 # -- what the records of a run say ---------------------------------------------------------------
 
 
-class Told:
+class Recorder:
     """Tells a `Watch` the records of a run by hand. A and A2 run on cpu0, B on cpu1, C on cpu2.
 
     Attributes:
@@ -455,14 +455,14 @@ RACE = "data race in user on v of thing:0"
 
 
 def test_a_race_is_read_off_the_records_of_two_cpus() -> None:
-    told = Told()
-    told("A", "enter", fn="uvm_fault")
-    told("B", "enter", fn="uvm_pageout")
-    told("B", "enter", fn="uvmpd_scan")
-    told("B", "exit", fn="uvmpd_scan")
-    told.store("A")
-    told.load("B")
-    finding = told.only()
+    recorder = Recorder()
+    recorder("A", "enter", fn="uvm_fault")
+    recorder("B", "enter", fn="uvm_pageout")
+    recorder("B", "enter", fn="uvmpd_scan")
+    recorder("B", "exit", fn="uvmpd_scan")
+    recorder.store("A")
+    recorder.load("B")
+    finding = recorder.only()
     assert (finding.text, finding.function) == ("data race in uvm_pageout on v of thing:0", "uvm_pageout")
     assert finding.story == [
         "store to thing:0.v by A on cpu0, operation 1, in uvm_fault, holding no lock,"
@@ -474,296 +474,296 @@ def test_a_race_is_read_off_the_records_of_two_cpus() -> None:
 
 
 def test_threads_of_one_cpu_and_loads_alone_do_not_race() -> None:
-    told = Told()
-    told.store("A")
-    told.store("A2")
-    told.load("B", field="w")
-    told.load("C", field="w")
-    assert told.races() == []
+    recorder = Recorder()
+    recorder.store("A")
+    recorder.store("A2")
+    recorder.load("B", field="w")
+    recorder.load("C", field="w")
+    assert recorder.races() == []
 
 
 def test_an_access_that_was_refused_was_not_made() -> None:
     for refused, races in (({}, [RACE]), ({"refused": "use-after-free"}, [])):
-        told = Told()
-        told.store("A")
-        told.load("B", **refused)
-        assert told.races() == races
+        recorder = Recorder()
+        recorder.store("A")
+        recorder.load("B", **refused)
+        assert recorder.races() == races
 
 
 @pytest.mark.parametrize(("second", "races"), [("try", False), ("lock", False), ("failed", True), ("nothing", True)])
 def test_the_guard_protects_whoever_has_got_it(second: str, races: bool) -> None:
     """Whether at once or by a try; the release orders the two as well, so a third CPU stores in between."""
-    told = Told()
+    recorder = Recorder()
     if second in ("try", "failed"):
-        told("B", "try", lock="thing:0.lk", mode="w", fn="f", got=second == "try")
+        recorder("B", "try", lock="thing:0.lk", mode="w", fn="f", got=second == "try")
     elif second == "lock":
-        told.lock("B")
-    told.store("B")
-    told.watch.contexts["C"] = Context("C", "cpu2")
-    told.watch.contexts["C"].held = {LOCK: Held(THING.lk, "w", "f")}
-    told.load("C")
-    assert bool(told.races()) is races
+        recorder.lock("B")
+    recorder.store("B")
+    recorder.watch.contexts["C"] = Context("C", "cpu2")
+    recorder.watch.contexts["C"].held = {LOCK: Held(THING.lk, "w", "f")}
+    recorder.load("C")
+    assert bool(recorder.races()) is races
 
 
 def test_a_lock_is_held_from_the_operation_behind_its_grant_until_it_is_released() -> None:
-    told = Told()
-    told.lock("A", fn="first")
-    told.lock("B", wait=True, fn="second")
-    assert told.held("A") == [("thing:0.lk", "w", "first")] and told.held("B") == []
-    told.store("A")
-    told.unlock("A", granted=["B"])
-    assert told.held("A") == []
-    told.store("B")
-    assert told.held("B") == [("thing:0.lk", "w", "second")] and told.races() == []
-    told.unlock("B")
-    told.unlock("B")  # which LOCKDEBUG complains of
-    assert told.held("B") == []
-    told.store("A")
-    assert told.races() == [RACE]
+    recorder = Recorder()
+    recorder.lock("A", fn="first")
+    recorder.lock("B", wait=True, fn="second")
+    assert recorder.held("A") == [("thing:0.lk", "w", "first")] and recorder.held("B") == []
+    recorder.store("A")
+    recorder.unlock("A", granted=["B"])
+    assert recorder.held("A") == []
+    recorder.store("B")
+    assert recorder.held("B") == [("thing:0.lk", "w", "second")] and recorder.races() == []
+    recorder.unlock("B")
+    recorder.unlock("B")  # which LOCKDEBUG complains of
+    assert recorder.held("B") == []
+    recorder.store("A")
+    assert recorder.races() == [RACE]
 
 
 def test_a_grant_orders_and_asking_for_a_lock_does_not() -> None:
     """An interrupt of the CPU that spins for the lock comes after nothing that its holders did."""
-    told = Told()
-    told.store("A", "w")
-    told.unlock("A")
-    told.lock("B", wait=True)
-    told.load("intr", "w")
-    assert len(told.races()) == 1
-    told = Told()
-    told.lock("B", wait=True)
-    told.store("A", "w")
-    told.unlock("A", granted=["B"])
-    told("A", "wakeup", chan="thing:0")
-    told.load("B", "w")
-    assert told.races() == []
+    recorder = Recorder()
+    recorder.store("A", "w")
+    recorder.unlock("A")
+    recorder.lock("B", wait=True)
+    recorder.load("intr", "w")
+    assert len(recorder.races()) == 1
+    recorder = Recorder()
+    recorder.lock("B", wait=True)
+    recorder.store("A", "w")
+    recorder.unlock("A", granted=["B"])
+    recorder("A", "wakeup", chan="thing:0")
+    recorder.load("B", "w")
+    assert recorder.races() == []
 
 
 def test_a_try_orders_if_it_has_got_the_lock() -> None:
     for got, races in ((True, []), (False, [RACE])):
-        told = Told()
-        told.store("A")
-        told.unlock("A")
-        told("B", "try", lock="thing:0.lk", mode="w", fn="f", got=got)
-        told.store("B")
-        assert told.races() == races
+        recorder = Recorder()
+        recorder.store("A")
+        recorder.unlock("A")
+        recorder("B", "try", lock="thing:0.lk", mode="w", fn="f", got=got)
+        recorder.store("B")
+        assert recorder.races() == races
 
 
 @pytest.mark.parametrize("waits", [False, True])
 def test_an_upgrade_makes_a_lock_exclusive_and_a_downgrade_shared(waits: bool) -> None:
     """Since when it is held, they do not change."""
-    told = Told()
-    told.lock("A", "big:0.lk", "r", "reader")
-    told("A", "upgrade", lock="big:0.lk", **({"wait": True} if waits else {}))
-    assert told.held("A") == [("big:0.lk", "r" if waits else "w", "reader")]
-    told.store("A", obj="big:0#0")
-    assert told.held("A") == [("big:0.lk", "w", "reader")]
-    told("A", "downgrade", lock="big:0.lk")
-    assert told.held("A") == [("big:0.lk", "r", "reader")]
-    told.store("A", obj="big:0#0")
-    told.load("B", obj="big:0#0")
-    assert "without its guard (big:0.lk, held shared)" in told.only().story[0]
+    recorder = Recorder()
+    recorder.lock("A", "big:0.lk", "r", "reader")
+    recorder("A", "upgrade", lock="big:0.lk", **({"wait": True} if waits else {}))
+    assert recorder.held("A") == [("big:0.lk", "r" if waits else "w", "reader")]
+    recorder.store("A", obj="big:0#0")
+    assert recorder.held("A") == [("big:0.lk", "w", "reader")]
+    recorder("A", "downgrade", lock="big:0.lk")
+    assert recorder.held("A") == [("big:0.lk", "r", "reader")]
+    recorder.store("A", obj="big:0#0")
+    recorder.load("B", obj="big:0#0")
+    assert "without its guard (big:0.lk, held shared)" in recorder.only().story[0]
 
 
 def test_an_upgrade_of_what_is_not_held_begins_in_the_function_that_made_it() -> None:
-    told = Told()
-    told("A", "enter", fn="vm_map_lock_upgrade")
-    told("A", "upgrade", lock="big:0.lk")
-    assert told.held("A") == [("big:0.lk", "w", "vm_map_lock_upgrade")]
+    recorder = Recorder()
+    recorder("A", "enter", fn="vm_map_lock_upgrade")
+    recorder("A", "upgrade", lock="big:0.lk")
+    assert recorder.held("A") == [("big:0.lk", "w", "vm_map_lock_upgrade")]
 
 
 def test_an_upgrade_and_a_downgrade_order_as_taking_and_releasing_do() -> None:
-    told = Told()
-    told.store("A")
-    told("A", "downgrade", lock="big:0.lk")
-    told("B", "upgrade", lock="big:0.lk")
-    told.store("B")
-    assert told.races() == []
+    recorder = Recorder()
+    recorder.store("A")
+    recorder("A", "downgrade", lock="big:0.lk")
+    recorder("B", "upgrade", lock="big:0.lk")
+    recorder.store("B")
+    assert recorder.races() == []
 
 
 def test_the_big_lock_orders_and_guards_nothing() -> None:
     """LOCKDEBUG's lists do not have it."""
-    told = Told()
-    told.lock("A", "kernel:0.kernel_lock")
-    told.store("A")
-    assert told.held("A") == []
-    told.unlock("A", "kernel:0.kernel_lock")
-    told.lock("B", "kernel:0.kernel_lock")
-    told.store("B")
-    assert told.races() == []
-    told.store("C")
-    assert told.races() == [RACE] and "holding no lock" in told.only().story[0]
+    recorder = Recorder()
+    recorder.lock("A", "kernel:0.kernel_lock")
+    recorder.store("A")
+    assert recorder.held("A") == []
+    recorder.unlock("A", "kernel:0.kernel_lock")
+    recorder.lock("B", "kernel:0.kernel_lock")
+    recorder.store("B")
+    assert recorder.races() == []
+    recorder.store("C")
+    assert recorder.races() == [RACE] and "holding no lock" in recorder.only().story[0]
 
 
 def test_a_wakeup_is_known_to_a_sleeper_only_when_it_goes_on() -> None:
     """It releases its interlock after it has queued: what woke it meanwhile is not told to the lock's next holder."""
-    told = Told()
-    told.lock("A")
-    told("A", "sleep", chan="thing:0", wmesg="nap", fn="f")
-    told.store("B")
-    told("B", "wakeup", chan="thing:0", woke=["A"])
-    told.unlock("A", granted=["C"])
-    told.store("C")
-    assert told.races() == [RACE]
-    told = Told()
-    told("A", "sleep", chan="thing:0", wmesg="nap", fn="f")
-    told.store("B")
-    told("B", "wakeup", chan="thing:0", woke=["A"])
-    told("A", "run")
-    told.store("A")
-    assert told.races() == []
+    recorder = Recorder()
+    recorder.lock("A")
+    recorder("A", "sleep", chan="thing:0", wmesg="nap", fn="f")
+    recorder.store("B")
+    recorder("B", "wakeup", chan="thing:0", woke=["A"])
+    recorder.unlock("A", granted=["C"])
+    recorder.store("C")
+    assert recorder.races() == [RACE]
+    recorder = Recorder()
+    recorder("A", "sleep", chan="thing:0", wmesg="nap", fn="f")
+    recorder.store("B")
+    recorder("B", "wakeup", chan="thing:0", woke=["A"])
+    recorder("A", "run")
+    recorder.store("A")
+    assert recorder.races() == []
 
 
 def test_the_release_of_a_lock_is_part_of_going_to_sleep_only_right_behind_it() -> None:
-    told = Told()
-    told("A", "sleep", chan="thing:0", wmesg="nap", fn="f")
-    told.store("B")
-    told("B", "wakeup", chan="thing:0", woke=["A"])
-    told("A", "run")
-    told.unlock("A")
-    told.lock("C")
-    told.store("C")
-    assert told.races() == []
+    recorder = Recorder()
+    recorder("A", "sleep", chan="thing:0", wmesg="nap", fn="f")
+    recorder.store("B")
+    recorder("B", "wakeup", chan="thing:0", woke=["A"])
+    recorder("A", "run")
+    recorder.unlock("A")
+    recorder.lock("C")
+    recorder.store("C")
+    assert recorder.races() == []
 
 
 def test_a_channel_orders_nobody_by_itself() -> None:
-    told = Told()
-    told.store("A")
-    told("A", "wakeup", chan="thing:0")
-    told("B", "wakeup", chan="thing:0")
-    told.store("B")
-    assert told.races() == [RACE]
+    recorder = Recorder()
+    recorder.store("A")
+    recorder("A", "wakeup", chan="thing:0")
+    recorder("B", "wakeup", chan="thing:0")
+    recorder.store("B")
+    assert recorder.races() == [RACE]
 
 
 @pytest.mark.parametrize(("first", "second", "races"), [(5, 5, []), (5, 6, [RACE])])
 def test_the_mmu_s_records_order_by_pmap(first: int, second: int, races: list[str]) -> None:
-    told = Told()
-    told.store("A")
-    told("A", "pmap_unwire", pmap=first, va=0)
-    told("B", "pmap_extract", pmap=second, va=0)
-    told.store("B")
-    assert told.races() == races
+    recorder = Recorder()
+    recorder.store("A")
+    recorder("A", "pmap_unwire", pmap=first, va=0)
+    recorder("B", "pmap_extract", pmap=second, va=0)
+    recorder.store("B")
+    assert recorder.races() == races
 
 
 def test_a_pmap_that_is_made_comes_before_no_other_s_operations() -> None:
-    told = Told()
-    told.store("A")
-    told("A", "pmap_create", pmap=3)
-    told("B", "pmap_extract", pmap=1, va=0)
-    told.store("B")
-    assert told.races() == [RACE]
+    recorder = Recorder()
+    recorder.store("A")
+    recorder("A", "pmap_create", pmap=3)
+    recorder("B", "pmap_extract", pmap=1, va=0)
+    recorder.store("B")
+    assert recorder.races() == [RACE]
 
 
 def test_an_interrupt_comes_after_what_raised_it() -> None:
     for event, races in (("intr", []), ("run", [RACE])):
-        told = Told()
-        told.store("A")
-        told("A", "pmap_remove", pmap=5, start=0, end=1, raised=["intr"])
-        told("intr", event)
-        told.store("intr")
-        assert told.races() == races
+        recorder = Recorder()
+        recorder.store("A")
+        recorder("A", "pmap_remove", pmap=5, start=0, end=1, raised=["intr"])
+        recorder("intr", event)
+        recorder.store("intr")
+        assert recorder.races() == races
 
 
 def test_fields_that_nobody_guards_and_structs_that_are_gone_do_not_race() -> None:
-    told = Told()
+    recorder = Recorder()
     for name in ("A", "B"):
-        told.store(name, "c")
-        told.store(name, obj="thing:9#0")
-    assert told.races() == []
-    told.store("A")
-    told("C", "free", obj="thing:0#0", by="f")
-    told.store("B")
-    assert told.races() == []
+        recorder.store(name, "c")
+        recorder.store(name, obj="thing:9#0")
+    assert recorder.races() == []
+    recorder.store("A")
+    recorder("C", "free", obj="thing:0#0", by="f")
+    recorder.store("B")
+    assert recorder.races() == []
 
 
 def test_a_look_that_skips_the_guard_on_purpose_is_recorded_as_one() -> None:
     skips: dict[str, Any] = {"peek": True}
     for peek, races in ((skips, []), ({}, [RACE])):
-        told = Told()
-        told.lock("A")
-        told.store("A")
-        told.load("B", **peek)
-        assert told.races() == races
-    told = Told()
-    told.store("A", "h")
-    told.load("B", "h")
-    assert told.races() == []
-    told.store("B", "h")
-    assert told.races() == ["data race in user on h of thing:0"]
-    assert told.only().story[1].endswith("without its guard (thing:0.lk, not held)")
+        recorder = Recorder()
+        recorder.lock("A")
+        recorder.store("A")
+        recorder.load("B", **peek)
+        assert recorder.races() == races
+    recorder = Recorder()
+    recorder.store("A", "h")
+    recorder.load("B", "h")
+    assert recorder.races() == []
+    recorder.store("B", "h")
+    assert recorder.races() == ["data race in user on h of thing:0"]
+    assert recorder.only().story[1].endswith("without its guard (thing:0.lk, not held)")
 
 
 def test_a_look_under_the_guard_counts_although_it_might_have_skipped_it() -> None:
-    told = Told()
-    told.lock("B")
-    told.load("B", peek=True)
-    told.store("C")
-    assert told.races() == [RACE]
+    recorder = Recorder()
+    recorder.lock("B")
+    recorder.load("B", peek=True)
+    recorder.store("C")
+    assert recorder.races() == [RACE]
 
 
 def test_an_element_of_an_array_races_and_is_called_one() -> None:
-    told = Told()
-    told.store("A", "[]", "slotarray:0#0")
-    told.store("B", "[]", "slotarray:0#0")
-    assert told.races() == ["data race in user on an element of slotarray:0"]
+    recorder = Recorder()
+    recorder.store("A", "[]", "slotarray:0#0")
+    recorder.store("B", "[]", "slotarray:0#0")
+    assert recorder.races() == ["data race in user on an element of slotarray:0"]
 
 
 @pytest.mark.parametrize("way", ["alloc", "renew", "claim"])
 def test_a_new_struct_is_its_maker_s_own_until_another_touches_it(way: str) -> None:
     """Without a lock, its maker fills it in; whoever comes later, and has the lock, finds it so."""
     for guarded, races in ((True, 0), (False, 1)):
-        told = Told()
+        recorder = Recorder()
         if way == "alloc":
-            told("A", "alloc", kind=200, length=0, obj="thing:0#1")
+            recorder("A", "alloc", kind=200, length=0, obj="thing:0#1")
         elif way == "renew":
-            told("A", "renew", obj="thing:0#0", by="f", gen=1)
+            recorder("A", "renew", obj="thing:0#0", by="f", gen=1)
         else:
-            told("A", "claim", obj="thing:0#0")
-        told.store("A", obj="thing:0#1")
+            recorder("A", "claim", obj="thing:0#0")
+        recorder.store("A", obj="thing:0#1")
         if guarded:
-            told.lock("B")
-        told.store("B", obj="thing:0#1")
-        assert len(told.races()) == races
-        told.watch.races.clear()
-        told.store("A", obj="thing:0#1")
-        assert len(told.races()) == 1  # it is not A's own any more
+            recorder.lock("B")
+        recorder.store("B", obj="thing:0#1")
+        assert len(recorder.races()) == races
+        recorder.watch.races.clear()
+        recorder.store("A", obj="thing:0#1")
+        assert len(recorder.races()) == 1  # it is not A's own any more
 
 
 def test_a_struct_is_nobody_s_own_once_its_handle_is_where_others_can_find_it() -> None:
     for public, races in ((True, 1), (False, 0)):
-        told = Told()
-        told("A", "alloc", kind=200, length=0, obj="thing:7#0")
-        told("A", "alloc", kind=200, length=0, obj="thing:8#0")
-        told.store("A", "next", obj="thing:7#0", value="thing:8#0")  # itself found by nobody
+        recorder = Recorder()
+        recorder("A", "alloc", kind=200, length=0, obj="thing:7#0")
+        recorder("A", "alloc", kind=200, length=0, obj="thing:8#0")
+        recorder.store("A", "next", obj="thing:7#0", value="thing:8#0")  # itself found by nobody
         if public:
-            told.lock("A")
-            told.store("A", "next", value="thing:7#0")
-            told.unlock("A")
-        told.store("A", obj="thing:8#0")
-        told.watch.contexts["B"] = Context("B", "cpu1")
-        told.watch.contexts["B"].held = {parse_handle("thing:8#0").lock_key("lk"): Held(THING.lk, "w", "f")}
-        told.load("B", obj="thing:8#0")
-        assert len(told.races()) == races
+            recorder.lock("A")
+            recorder.store("A", "next", value="thing:7#0")
+            recorder.unlock("A")
+        recorder.store("A", obj="thing:8#0")
+        recorder.watch.contexts["B"] = Context("B", "cpu1")
+        recorder.watch.contexts["B"].held = {parse_handle("thing:8#0").lock_key("lk"): Held(THING.lk, "w", "f")}
+        recorder.load("B", obj="thing:8#0")
+        assert len(recorder.races()) == races
 
 
 def test_memory_is_as_the_records_say() -> None:
     """Numbers, pointers and text. An array has its elements behind its fields."""
-    told = Told()
-    heap = told.watch.guards.heap
-    told.store("A", value=5)
-    told.store("A", "next", value="thing:1#0")
+    recorder = Recorder()
+    heap = recorder.watch.guards.heap
+    recorder.store("A", value=5)
+    recorder.store("A", "next", value="thing:1#0")
     assert heap.peek(THING, V.slot) == 5 and heap.peek(THING, Thing.fields["next"].slot) == THING1
-    told.store("A", "next", value="no handle")
+    recorder.store("A", "next", value="no handle")
     assert heap.peek(THING, Thing.fields["next"].slot) == "no handle"
-    told.store("A", "next", value=None)
+    recorder.store("A", "next", value=None)
     assert heap.peek(THING, Thing.fields["next"].slot) is None
-    told("A", "alloc", kind=12, length=3, obj="slotarray:4#2")
+    recorder("A", "alloc", kind=12, length=3, obj="slotarray:4#2")
     record = heap.records[SlotArray.at(4).id]
     assert (record.gen, record.fields) == (2, [*SlotArray.defaults, None, None, None])
-    told("A", "renew", obj="thing:0#0", by="f", gen=3)
+    recorder("A", "renew", obj="thing:0#0", by="f", gen=3)
     record = heap.records[THING.id]
     assert (record.gen, record.fields) == (3, Thing.defaults) and record.fields is not Thing.defaults
-    told("A", "free", obj="thing:0#3", by="f")
+    recorder("A", "free", obj="thing:0#3", by="f")
     assert THING.id not in heap.records
 
 
@@ -776,49 +776,49 @@ def test_of_races_that_look_the_same_the_first_is_told() -> None:
     Operations that bring nothing to others do not count: B has more of them.
     """
     for later_first in (False, True):
-        told = Told()
-        told.store("A")
-        told.store("A", "w")
+        recorder = Recorder()
+        recorder.store("A")
+        recorder.store("A", "w")
         for _ in range(3):
-            told("C", "wakeup", chan="thing:0", woke=["A2"])
+            recorder("C", "wakeup", chan="thing:0", woke=["A2"])
         for _ in range(9):
-            told.load("B", obj="thing:1#0")
+            recorder.load("B", obj="thing:1#0")
         for name in ("C", "B") if later_first else ("B", "C"):
-            told.store(name)
-            told.store(name, "w")
-        assert "store to thing:0.v by B on cpu1, operation 10," in told.only().story[1]
+            recorder.store(name)
+            recorder.store(name, "w")
+        assert "store to thing:0.v by B on cpu1, operation 10," in recorder.only().story[1]
 
 
 def test_findings_come_in_an_order_in_which_they_can_have_happened() -> None:
-    told = Told()
-    told("C", "enter", fn="late")
-    told("B", "enter", fn="early")
+    recorder = Recorder()
+    recorder("C", "enter", fn="late")
+    recorder("B", "enter", fn="early")
     for _ in range(3):
-        told("C", "wakeup", chan="thing:0", woke=["intr"])
-    told.store("A")
-    told.store("A", "w")
-    told.store("C", "w")
-    told.store("B")
-    assert [finding.function for finding in told.watch.findings()] == ["early", "late"]
+        recorder("C", "wakeup", chan="thing:0", woke=["intr"])
+    recorder.store("A")
+    recorder.store("A", "w")
+    recorder.store("C", "w")
+    recorder.store("B")
+    assert [finding.function for finding in recorder.watch.findings()] == ["early", "late"]
 
 
 def test_a_reversal_and_a_race_of_one_cpu_come_in_its_order() -> None:
     for race_first in (False, True):
-        told = Told()
+        recorder = Recorder()
         for lock in ("thing:0.lk", "other:0.lk"):
-            told.lock("A", lock)
-        told.store("A", obj="thing:1#0")
+            recorder.lock("A", lock)
+        recorder.store("A", obj="thing:1#0")
         for _ in range(3):
-            told("C", "wakeup", chan="thing:0", woke=["B"])
-        told.lock("B", "other:0.lk")
-        told("B", "enter", fn="f")
+            recorder("C", "wakeup", chan="thing:0", woke=["B"])
+        recorder.lock("B", "other:0.lk")
+        recorder("B", "enter", fn="f")
         if race_first:
-            told.store("B", obj="thing:1#0")
-        told.lock("B", "thing:0.lk")
+            recorder.store("B", obj="thing:1#0")
+        recorder.lock("B", "thing:0.lk")
         if not race_first:
-            told.store("B", obj="thing:1#0")
+            recorder.store("B", obj="thing:1#0")
         kinds = ["lock-order-reversal", "data-race"]
-        assert [finding.kind for finding in told.watch.findings()] == (kinds[::-1] if race_first else kinds)
+        assert [finding.kind for finding in recorder.watch.findings()] == (kinds[::-1] if race_first else kinds)
 
 
 def test_moments_of_two_cpus_at_which_the_same_had_happened_are_told_apart() -> None:
@@ -840,20 +840,20 @@ def test_what_a_cpu_has_told_itself_counts_once() -> None:
 # -- lock order ----------------------------------------------------------------------------------------
 
 
-def crosswise(told: Told, first: str = "thing:0.lk", second: str = "other:0.lk") -> None:
+def crosswise(recorder: Recorder, first: str = "thing:0.lk", second: str = "other:0.lk") -> None:
     """A takes one lock and then the other, B the other way round."""
     for name, locks in (("A", (first, second)), ("B", (second, first))):
-        told(name, "enter", fn=f"of_{name}")
+        recorder(name, "enter", fn=f"of_{name}")
         for lock in locks:
-            told.lock(name, lock)
+            recorder.lock(name, lock)
         for lock in locks:
-            told.unlock(name, lock)
+            recorder.unlock(name, lock)
 
 
 def test_two_halves_of_a_reversal_are_put_together() -> None:
-    told = Told()
-    crosswise(told)
-    finding = told.only()
+    recorder = Recorder()
+    crosswise(recorder)
+    finding = recorder.only()
     assert (finding.kind, finding.context, finding.subject) == ("lock-order-reversal", "B", "thing:0")
     assert finding.text == (
         "lock order reversal: thing is taken while other is held (in of_B), but thing < other (seen in of_A)"
@@ -862,81 +862,81 @@ def test_two_halves_of_a_reversal_are_put_together() -> None:
 
 
 def test_a_reversal_is_seen_although_a_lock_had_to_be_waited_for() -> None:
-    told = Told()
-    told.lock("A", "thing:0.lk")
-    told.lock("A", "other:0.lk", wait=True)
-    told("A", "run")
-    told.lock("B", "other:0.lk")
-    told.lock("B", "thing:0.lk", wait=True)
-    assert told.only().kind == "lock-order-reversal"
+    recorder = Recorder()
+    recorder.lock("A", "thing:0.lk")
+    recorder.lock("A", "other:0.lk", wait=True)
+    recorder("A", "run")
+    recorder.lock("B", "other:0.lk")
+    recorder.lock("B", "thing:0.lk", wait=True)
+    assert recorder.only().kind == "lock-order-reversal"
 
 
 def test_a_try_the_big_lock_and_locks_of_one_class_have_no_order() -> None:
-    told = Told()
-    told.lock("A", "thing:0.lk")
-    told("A", "try", lock="other:0.lk", mode="w", fn="f", got=True)
-    told.unlock("A", "thing:0.lk")
-    told.unlock("A", "other:0.lk")
-    told.lock("B", "other:0.lk")
-    told.lock("B", "thing:0.lk")
-    assert told.watch.findings() == []
+    recorder = Recorder()
+    recorder.lock("A", "thing:0.lk")
+    recorder("A", "try", lock="other:0.lk", mode="w", fn="f", got=True)
+    recorder.unlock("A", "thing:0.lk")
+    recorder.unlock("A", "other:0.lk")
+    recorder.lock("B", "other:0.lk")
+    recorder.lock("B", "thing:0.lk")
+    assert recorder.watch.findings() == []
     for first, second in (("kernel:0.kernel_lock", "thing:0.lk"), ("thing:0.lk", "thing:1.lk")):
-        told = Told()
-        crosswise(told, first, second)
-        assert told.watch.findings() == []
+        recorder = Recorder()
+        crosswise(recorder, first, second)
+        assert recorder.watch.findings() == []
 
 
 def test_a_lock_that_is_held_already_says_nothing_of_the_order() -> None:
     """LOCKDEBUG has said what is to be said: it is locked against oneself."""
-    told = Told()
-    told.lock("A", "thing:0.lk")
-    told.lock("A", "other:0.lk")
-    told.lock("A", "thing:0.lk")
-    told.lock("B", "thing:0.lk")
-    told.lock("B", "other:0.lk")
-    assert told.watch.findings() == []
+    recorder = Recorder()
+    recorder.lock("A", "thing:0.lk")
+    recorder.lock("A", "other:0.lk")
+    recorder.lock("A", "thing:0.lk")
+    recorder.lock("B", "thing:0.lk")
+    recorder.lock("B", "other:0.lk")
+    assert recorder.watch.findings() == []
 
 
 def test_what_contradicts_the_order_that_uvm_states_has_been_said_by_the_cpu_itself() -> None:
     """It is not told again, and says nothing of the order; what comes behind it is judged."""
-    told = Told()
-    crosswise(told, "anon:0.an_lock", "vmmap:0.lock")
-    assert told.watch.findings() == []
-    crosswise(told)
-    assert [finding.context for finding in told.watch.findings()] == ["B"]
+    recorder = Recorder()
+    crosswise(recorder, "anon:0.an_lock", "vmmap:0.lock")
+    assert recorder.watch.findings() == []
+    crosswise(recorder)
+    assert [finding.context for finding in recorder.watch.findings()] == ["B"]
 
 
 def test_of_each_two_classes_the_first_time_counts() -> None:
     """By how much had happened, so that it does not matter in which order the records come."""
     for order in (("A", "B"), ("B", "A")):
-        told = Told()
+        recorder = Recorder()
         for _ in range(2):
-            told("B", "wakeup", chan="thing:0", woke=["C"])
+            recorder("B", "wakeup", chan="thing:0", woke=["C"])
         for _ in range(9):
-            told.load("A")
+            recorder.load("A")
         for name in order:
-            told(name, "enter", fn=f"of_{name}")
-            told.lock(name, f"thing:{'AB'.index(name)}.lk")
-            told.lock(name, "big:0.lk")
-            told(name, "enter", fn="again")
-            told.lock(name, "big:1.lk")
-        ((_, finding),) = told.watch.pairs.values()
+            recorder(name, "enter", fn=f"of_{name}")
+            recorder.lock(name, f"thing:{'AB'.index(name)}.lk")
+            recorder.lock(name, "big:0.lk")
+            recorder(name, "enter", fn="again")
+            recorder.lock(name, "big:1.lk")
+        ((_, finding),) = recorder.watch.pairs.values()
         assert (finding.context, finding.function) == ("A", "of_A")
 
 
 def test_two_reversals_by_one_lock_are_both_told() -> None:
-    told = Told()
+    recorder = Recorder()
     for second in ("thing:0.lk", "other:0.lk"):
         for lock in ("big:0.lk", second):
-            told.lock("B", lock)
+            recorder.lock("B", lock)
         for lock in ("big:0.lk", second):
-            told.unlock("B", lock)
+            recorder.unlock("B", lock)
     for _ in range(9):
-        told("A", "wakeup", chan="thing:0", woke=["C"])
+        recorder("A", "wakeup", chan="thing:0", woke=["C"])
     for lock in ("thing:0.lk", "other:0.lk", "big:0.lk"):
-        told.lock("A", lock)
+        recorder.lock("A", lock)
     told_of = [
-        finding.text.removeprefix("lock order reversal: ").partition(" (")[0] for finding in told.watch.findings()
+        finding.text.removeprefix("lock order reversal: ").partition(" (")[0] for finding in recorder.watch.findings()
     ]
     assert told_of == ["big is taken while thing is held", "big is taken while other is held"]
 
@@ -946,20 +946,20 @@ def test_two_reversals_by_one_lock_are_both_told() -> None:
 
 def test_journals_are_judged_in_an_order_that_they_allow() -> None:
     """Each node's own order, and each processor's; of a finding, the function is the second context's."""
-    told = Told()
-    told("A", "enter", fn="of_A")
-    told("B", "enter", fn="of_B")
-    told.store("A")
-    told.store("B")
-    (finding,) = judge_journals(told.images, told.journals)
+    recorder = Recorder()
+    recorder("A", "enter", fn="of_A")
+    recorder("B", "enter", fn="of_B")
+    recorder.store("A")
+    recorder.store("B")
+    (finding,) = judge_journals(recorder.images, recorder.journals)
     assert finding.text == "data race in of_B on v of thing:0"
-    told.journals["memory"].reverse()
-    (finding,) = judge_journals(told.images, told.journals)
+    recorder.journals["memory"].reverse()
+    (finding,) = judge_journals(recorder.images, recorder.journals)
     assert finding.text == "data race in of_A on v of thing:0"
-    told.store("A")
-    told.journals["memory"].reverse()
+    recorder.store("A")
+    recorder.journals["memory"].reverse()
     with pytest.raises(LogIncomplete):
-        judge_journals(told.images, told.journals)
+        judge_journals(recorder.images, recorder.journals)
 
 
 def test_of_the_operations_those_are_followed_that_order_others_or_say_who_has_what() -> None:
