@@ -1,7 +1,7 @@
 """Terms of UVM that the stories of scenarios and errata use, each in one sentence.
 
-The commands print below a story the terms that the story uses, so that a reader
-who has never seen UVM understands it.
+The commands print below a story the terms that the story uses, so that a reader who has never seen UVM understands the
+story.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`uvmp minimize`: the shortest schedule with the same finding, and what the finding needs of it."""
+"""`uvmp minimize`: the shortest schedule with the same finding, and the operations that the finding needs."""
 
 from __future__ import annotations
 

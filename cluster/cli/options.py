@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they come to."""
+"""Options that several commands share, and the values that the commands make of these."""
 
 from __future__ import annotations
 

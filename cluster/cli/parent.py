@@ -6,9 +6,9 @@ Ray's core ends its process with exit code 1, often without a word, when Ray's c
     parent   waits  <--- processes, folders, exit code (a pipe, lines of JSON) ---  child: the driver, Ray's core
                     ---- SIGTERM: for a signal of the user, a dead process of Ray ---->
 
-The child continues with the command and normally ends as if there were no parent. If it ends without an exit code, the
-parent says what died, ends what is left of the private Ray, and removes its files. If the parent is killed, the child
-ends as after SIGTERM.
+The child continues with the command and normally ends as if there were no parent. If the child ends without an exit
+code, the parent says what died, ends what is left of the private Ray, and removes its files. If the parent is killed,
+the child ends as after SIGTERM.
 
 Left out: a command that is called as a function, and systems other than Linux. There the command itself is the driver.
 """

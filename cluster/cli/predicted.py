@@ -1,4 +1,4 @@
-"""What a search that predicts has predicted, confirmed and dropped: in lines, and in the document."""
+"""The predictions of a search, confirmed and dropped: in lines, and in the document."""
 
 from __future__ import annotations
 

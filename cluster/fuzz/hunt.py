@@ -1,10 +1,10 @@
 """Runs random programs, in this process or by workers, and writes down the findings.
 
-Program number n of a seed is always the same one if those before it are: some programs are made from members of the
-corpus, which have shown something new (observe.py), the others are fresh; the more new things either kind has shown of
-late, the more often it is taken. What the last few programs have shown is not known yet, since they may still run. So a
-seed and a number of programs decide what the corpus has, whatever the number of workers; a limit of time only ends the
-hunt sooner, and a hunt that is continued later has the same result.
+Program number n of a seed is always the same if the programs before it are the same: some programs are made from
+members of the corpus, which have shown something new (observe.py), the others are fresh; the more new things either
+kind has shown of late, the more often it is taken. The results of the last few programs are not known yet, since these
+programs may still run. So a seed and a number of programs decide what the corpus has, whatever the number of workers; a
+limit of time only ends the hunt sooner, and a hunt that is continued later has the same result.
 
 A program that shows something new is run under more schedules, as long as these show something new.
 

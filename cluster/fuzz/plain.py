@@ -1,8 +1,8 @@
 """The plain model: the results that the steps of a single-threaded process must have, for errnos and private memory.
 
 The model takes the steps of a process in program order, each with its result. Its errnos and signals are those of
-NetBSD's manual pages. It does not judge memory that other processes can change (shared/detectors/oracle.py does), nor a
-process that has several threads, or had several threads when it was forked.
+NetBSD's manual pages. The model does not judge memory that other processes can change (shared/detectors/oracle.py
+does), nor a process that has several threads, or had several threads when it was forked.
 
 If the schedule decides about a result, every possible result is right, and the model continues with the actual result.
 """

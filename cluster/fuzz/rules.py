@@ -1,4 +1,4 @@
-"""What a program must not do, because even a correct kernel would fail (see generate.py); checked, and put right.
+"""Checks that a program does nothing at which even a correct kernel would fail (see generate.py), and tidies programs.
 
 A program that was generated keeps the rules. `broken` says which rule another one breaks; `tidy` leaves out the steps
 whose sense went with steps that are gone: a wait for a child that is not forked, a use of memory not allocated.

@@ -1,6 +1,6 @@
-"""Draws the steps of random programs, and the state that they share: names, regions, loans, what is lent.
+"""Draws the steps of random programs, and the state that they share: names, regions, loans, lent pages.
 
-What a step must not do is said in generate.py, which draws the machine and the setup around them.
+The header of generate.py, which draws the machine and the setup, lists the steps that a program must not have.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Continues a live run in which an actor has died.
 
-All actors are halted, and those that have died are started anew: by us, since Ray could restart a process, and not what
-was in it. That is in the journals: all actors follow them up to their last consistent cut, and then run freely. So the
-run needs nothing of a dead actor but its journal, and if that is lost with its disk, what the journals of the others
-still have causes for.
+All actors are halted, and the dead actors are started anew: by us, since Ray could restart a process, but not restore
+its state. The state is in the journals: all actors follow them up to their last consistent cut, and then run freely. So
+the run needs nothing of a dead actor but its journal, and if that is lost with its disk, what the journals of the
+others still have causes for.
 
 Until the run has ended, the journals of each attempt are kept: the driver may die, too.
 """

@@ -1,4 +1,4 @@
-"""Who watches a private Ray from outside of the driver, and what is said of a process of Ray that has died.
+"""Watches a private Ray from outside of the driver, and words the message about a dead process of Ray.
 
 Left out: the watching itself (cluster/cli/parent.py).
 """

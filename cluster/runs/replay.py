@@ -1,4 +1,5 @@
-"""Replay in `sim`: a token's deviations, or the operations of a journal in their order, and what may come behind it."""
+"""Replay in `sim`: a token's deviations, or the operations of a journal in their order, and a strategy for the
+operations behind these."""
 
 from __future__ import annotations
 

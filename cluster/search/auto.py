@@ -1,9 +1,9 @@
-"""The portfolio: several strategies take turns, and those that come to something new have more of them.
+"""The portfolio: several strategies take turns, and a strategy that comes to something new has more turns.
 
 No strategy is the best for all programs: what one never comes to, another finds at once. The executions come in
 batches. In a batch each strategy has one turn, and the rest are dealt out in proportion to its weight and to how often
-it has come to a happens-before class that was not known, or to a finding. This is decided between batches alone, and by
-counts alone, so a seed means one search.
+it has come to a happens-before class that was not known, or to a finding. The shares are decided between batches alone,
+and by counts alone, so a seed means one search.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ over the context whose turn it is by default (Emmi, Qadeer, Rakamaric, POPL 2011
 Depth-first through all schedules within the bound, except those that show nothing new:
 
 - A place is left if the search has been at one of the same class before, with the same context running, and no less
-  left of the bound. What can follow is the same (the happens-before cache of CHESS).
+  left of the bound. The same events can follow (the happens-before cache of CHESS).
 - Who has been preempted continues only when something that depends on its next event has happened. Otherwise the
   preemption could have come behind that event: the same class, and no preemption more.
 - A context does its next event first. The search goes back to preempt it before that event only if an execution behind
@@ -16,8 +16,8 @@ Depth-first through all schedules within the bound, except those that show nothi
 
 The two last are for preemptions only: a delay moved elsewhere is another schedule.
 
-So each class within the bound is seen, some more than once: `redundant` counts what has shown nothing new. A bound does
-not limit choices of data.
+So each class within the bound is seen, some more than once: `redundant` counts the executions that have shown nothing
+new. A bound does not limit choices of data.
 """
 
 from __future__ import annotations

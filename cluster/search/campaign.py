@@ -1,6 +1,6 @@
 """A campaign: many scenarios searched, one search each, by several processes.
 
-What is done is kept in a folder, a line for each search, and is not done again when the campaign continues there. Each
+A folder keeps a line for each finished search, and a campaign that continues there does not repeat these searches. Each
 search has the same result in any process and at any time, so neither an interruption nor the number of processes shows
 in the rows. A worker that dies costs its search; the search is begun once more, and then given up with a word.
 

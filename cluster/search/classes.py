@@ -5,10 +5,10 @@ nothing to do with each other (Mazurkiewicz's traces). Each operation gets a has
 operation of its context, the last write to what it touches and, if it writes, the reads since then. The last hashes of
 all contexts tell the class.
 
-What two operations have to do with each other is taken from their targets, and is sometimes more than there is: all
-operations of a node other than memory and the lock manager count as dependent. So two classes may be counted where
-there is one, and never one where there are two, except that accesses without a scheduling point are not seen: the
-locks over them are.
+Whether two operations are dependent is taken from their targets alone, so some independent operations count as
+dependent: all operations of a node other than memory and the lock manager do. So two classes may be counted where there
+is one, and never one where there are two, except that accesses without a scheduling point are not seen: the locks over
+them are.
 
 Left out: how probable a finding is (cluster/search/chance.py).
 """

@@ -1,7 +1,7 @@
 """Search: run a scenario under one schedule after another until a finding.
 
-Everything happens in `sim`, in this process. A finding's schedule is shortened
-before it is shown (cluster/search/minimize.py), so that it fits a token.
+Everything happens in `sim`, in this process. A finding's schedule is shortened before it is shown
+(cluster/search/minimize.py), so that the schedule fits a token.
 """
 
 from __future__ import annotations

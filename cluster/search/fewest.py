@@ -1,8 +1,9 @@
 """The fewest preemptions that a finding needs: proved by a search of every schedule with fewer.
 
-Shortening a schedule (minimize.py) removes what is not needed of that schedule; another schedule may need less. So all
-classes without a preemption are searched, then those with one, and so on, below the number that the shortened schedule
-has (bounded.py). The first with the same finding has the fewest; if there is none, the schedule had.
+Shortening a schedule (minimize.py) removes the deviations of that schedule that the finding does not need; another
+schedule may need less. So all classes without a preemption are searched, then those with one, and so on, below the
+number that the shortened schedule has (bounded.py). The first with the same finding has the fewest; if there is none,
+the schedule had.
 
 Left out: schedules in which fields are racy that no execution of this search has seen unguarded.
 """

@@ -1,10 +1,10 @@
-"""What an execution did, as predictions need it: each operation with its locks, and what had to come before it.
+"""The operations of an execution, as predictions need them: each with its locks, and with the operations before it.
 
 An `Observation` is made by a strategy that is asked everywhere, at granularity "access", so that guarded accesses are
-seen too. It knows two things of the order of operations: the order in which they came, and the part of this order that
+seen too. An observation knows two orders of operations: the order in which they came, and the part of this order that
 no schedule can change: the program order of each context, and that a wakeup, a raised interrupt or an answer comes
-before what waits for it (*must-happen-before*, as a vector clock over contexts). Locks are not part of it: which of two
-critical sections comes first, another schedule may change.
+before what waits for it (*must-happen-before*, as a vector clock over contexts). Locks are not part of the second
+order: which of two critical sections comes first, another schedule may change.
 
 Left out: which order is worth changing (predict.py).
 """

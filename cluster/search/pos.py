@@ -1,8 +1,8 @@
 """Partial order sampling: the pending operation of highest priority is next, and each has a random priority.
 
 Yuan, Yang, Gu: Partial Order Aware Concurrency Sampling, CAV 2018. When an operation is performed, those of others that
-touch the same location (cluster/search/touch.py) get new priorities: otherwise who has lost a race once would continue
-losing it. So the order of operations that have nothing to do with each other costs no luck.
+touch the same location (cluster/search/touch.py) get new priorities: otherwise a context that has lost a race once
+would continue losing. So the order of operations that have nothing to do with each other costs no luck.
 
 Departures from the paper:
 

@@ -4,8 +4,8 @@ Of the Mazurkiewicz classes that dpor.py performs one by one, many are the same 
 two fields, and a sixth that loads both, have 518,400 of these, and 36 reads-from classes (rfgraph.py).
 
 Each execution is performed for a *part*, a cut that it begins with. Another execution with that part has, in its own
-order, a first event that this one does not have. What that event observes is in this execution, so it is among what an
-event of this execution could observe instead. Each of these events, with the part and with what it observes, is a
+order, a first event that this one does not have. The store that this event observes is in this execution, so an event
+of this execution could observe the store instead. Each of these events, with the part and with what it observes, is a
 further part, and is explored in turn. So every class is seen.
 
 An execution may have several of these parts. It comes with the first of them, which *sleeps* afterwards: a part that
@@ -16,8 +16,8 @@ All but loads and stores of fields is ordered as in dpor.py: locks, sleeps and w
 users' words. So is a field at which a context looks before it gives way (Port.spin), to try again when the field
 changes.
 
-What is judged when an execution has ended (a program's `check`, the kernel's invariants) looks at fields without being
-an event. Therefore classes are told apart also by the last store of each field, unless `final` is False. A detector
+The judges of an execution that has ended (a program's `check`, the kernel's invariants) look at fields without being
+events. Therefore classes are told apart also by the last store of each field, unless `final` is False. A detector
 judges each class by one order of its stores.
 """
 

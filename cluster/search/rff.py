@@ -1,11 +1,11 @@
 """Reads-from feedback: executions in which chosen reads get their values from chosen writes, and what that shows.
 
-Wolff, Shi, Duck, Mathur, Roychoudhury: Greybox Fuzzing for Concurrency Testing, ASPLOS 2024. What an execution computes
-is decided by which write each read reads from. Events are told apart only as far as programs do: by the part that their
-context plays (its name without a number), the kernel function and what they touch. So a hundred contexts with one body
-are one. An *abstract schedule* is a set of pairs: this kind of read reads from this kind of write, or from no write at
-all. A context stops before an operation that would break a pair; of the others the operation of highest priority is
-next, as in POS. If all have stopped, all continue.
+Wolff, Shi, Duck, Mathur, Roychoudhury: Greybox Fuzzing for Concurrency Testing, ASPLOS 2024. The result of an execution
+is decided by the write from which each read reads. Events are told apart only as far as programs do: by the part that
+their context plays (its name without a number), the kernel function and what they touch. So a hundred contexts with one
+body are one. An *abstract schedule* is a set of pairs: this kind of read reads from this kind of write, or from no
+write at all. A context stops before an operation that would break a pair; of the others the operation of highest
+priority is next, as in POS. If all have stopped, all continue.
 
 An abstract schedule is made anew, or is a schedule that came to a new pair, changed in one pair.
 

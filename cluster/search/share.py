@@ -1,10 +1,11 @@
 """A systematic search by several workers: optimal DPOR, whose tree has one owner.
 
-The owner walks through the tree as one process would, depth first, and never performs an execution. What an execution
-comes to is decided by the way to it alone: by what is done first, and what was explored beside the way before. Both
-are known as soon as a branch is in the tree and those before it have been performed once. So workers explore branches
-ahead of the owner, and when it comes to a branch, it takes over its result: the executions, what their races
-lead to at places on the way, and the part of the tree that is left, whose branches are explored in turn.
+The owner walks through the tree as one process would, depth first, and never performs an execution. The result of an
+execution is decided by the way to it alone: by the events at its beginning, and by the branches that were explored
+beside this way before. Both are known as soon as a branch is in the tree and those before it have been performed once.
+So workers explore branches ahead of the owner, and when it comes to a branch, it takes over its result: the executions,
+what their races lead to at places on the way, and the part of the tree that is left, whose branches are explored in
+turn.
 
 So the search equals that of `explore()`, execution for execution, for any number of workers. No class is counted
 twice, and the executions that show nothing new are the same.

@@ -5,7 +5,7 @@ Optimal DPOR is share.py; here are the strategies that choose at random.
 Executions come in *rounds*. A round goes by what all rounds before the last one have taught: knowledge of strategies,
 racy fields, whose turn it is. So two rounds are under way at a time, and what an execution does depends on its number
 alone, not on who runs it or how a round is divided into batches. Their results are looked at in the order of their
-numbers: the first finding is that of the lowest number, and what comes behind it does not count.
+numbers: the first finding is the finding with the lowest number, and executions with higher numbers do not count.
 
 Rounds grow with the search: at first each execution teaches the next.
 

@@ -1,9 +1,9 @@
 """The window of a preemption: between which two operations of a context another context must run for a finding.
 
-A shortened schedule says that B preempts A after operation 12. It may as well be operation 11 or 15. This module moves
-the preemption to earlier and to later operations of A as long as the finding stays, and so gets two pairs of
-executions that differ in a single operation of A: behind it there is a finding, before it there is none, or the other
-way round. These two operations are what the defect needs another context between.
+A shortened schedule says that B preempts A after operation 12. The preemption may as well come after operation 11 or
+15. This module moves the preemption to earlier and to later operations of A as long as the finding stays, and so gets
+two pairs of executions that differ in a single operation of A: behind it there is a finding, before it there is none,
+or the other way round. The defect needs another context between these two operations.
 
 Left out: choices of data, and contexts that run because another context has to wait; these have no other place.
 """

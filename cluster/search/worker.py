@@ -1,8 +1,8 @@
 """A worker: it runs the batches of a search that somebody else owns.
 
-All that it keeps from one batch to the next is the machine, and what it was told last. Each execution begins with the
-racy fields and the knowledge of its batch, and with random numbers of its own, so it does not matter what was run
-before it in this process.
+From one batch to the next, a worker keeps only the machine and the last knowledge that it was sent. Each execution
+begins with the racy fields and the knowledge of its batch, and with random numbers of its own, so it does not matter
+what was run before it in this process.
 """
 
 from __future__ import annotations

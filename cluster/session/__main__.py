@@ -1,7 +1,8 @@
 """`python -m cluster.session DIR ORDERS`: the process of a machine that `uvmp boot` has started.
 
-It says on stdout in one line of JSON that it is ready, or why it cannot be, and then nothing more. If it has real
-processes, it is their driver, and has a parent that outlives it (cluster/cli/parent.py). Its last words are in the log.
+The process writes to stdout one line of JSON, which says that the machine is ready, or why not. If the machine has real
+processes, this process is their driver, and has a parent that outlives it (cluster/cli/parent.py). Its last words are
+in the log.
 """
 
 from __future__ import annotations

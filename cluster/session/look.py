@@ -1,4 +1,4 @@
-"""What there is to see of a stopped machine: its contexts, locks, structs and address spaces.
+"""Views of a stopped machine: its contexts, locks, structs and address spaces.
 
 Contexts, locks and waits are told from the records, as a postmortem tells them (cluster/postmortem). The fields of a
 struct are those of the heap itself, also those that the setup has set.

@@ -1,4 +1,4 @@
-"""A session: a scenario that grows, and the execution of it that is stopped and let go.
+"""A session: a scenario that grows, and its execution, which stops and continues on command.
 
 A step that is added is written into section `session` of the scenario's text, so a session is a scenario and the picks
 of its contexts, and nothing else. The machine of the longer scenario is booted beside the old one and performs the same

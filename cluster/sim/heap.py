@@ -7,8 +7,8 @@ creator until its handle is stored where others can find it, or another context
 touches it; accesses to it are not points either. Every access is an operation
 with a number nevertheless.
 
-An access takes the short way if it needs no point and no race check: its struct is private to its context, or its
-guard is held and its field is not racy. All shards of memory are one heap here, and an unrecorded access goes to it
+An access takes the short way if it needs no point and no race check: its struct is private to its context, or its guard
+is held and its field is not racy. All shards of memory are one heap here, and an unrecorded access goes to this heap
 without the node: `load` and `store` repeat what Port does (a point, an operation with a number) and what the memory
 does (the generation is compared, the value fetched or put), and leave to the memory what it refuses. `lock` and
 `unlock` do the same with the lock manager's table: nearly every other operation is one of the four.

@@ -1,4 +1,4 @@
-"""What a worker answers, in any kind of process: the result of a batch, or the error that it has raised."""
+"""The answers of a worker, in any kind of process: the result of a batch, or the error that it has raised."""
 
 from __future__ import annotations
 

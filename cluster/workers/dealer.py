@@ -1,4 +1,5 @@
-"""What pools of workers have in common: who is given which batch, and what becomes of it if that worker dies."""
+"""The base class of the pools of workers: deals batches to workers, and gives the batches of a dead worker to
+others."""
 
 from __future__ import annotations
 
