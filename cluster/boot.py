@@ -56,11 +56,8 @@ def boot(scenario: Scenario) -> dict[str, object]:
     sim = Sim(machine, None)
     finding = sim.execute(Stay())
     if finding is not None or booter.state != "finished":
-        why = (
-            finding.text
-            if finding is not None
-            else "it waits forever" + (f" in {booter.function}" if booter.stack else "")
-        )
+        why = "it waits forever" + (f" in {booter.function}" if booter.stack else "")
+        why = why if finding is None else finding.text
         line, field = None, "setup"
         if begun:
             step = scenario.setup[begun[-1]]

@@ -96,11 +96,11 @@ def of_outcome(chosen: Chosen, outcome: Outcome) -> Facts:
         "operations": outcome.operations,
         "digest": outcome.digest,
         "skipped": deviations(outcome.skipped),
-        "token": str(outcome.token) if outcome.token is not None else None,
-        "replay": chosen.replay_line(outcome.token) if outcome.token is not None else None,
-        "shortened": str(outcome.shortened) if outcome.shortened is not None else None,
-        "replay_shortened": chosen.replay_line(outcome.shortened) if outcome.shortened is not None else None,
-        "out": str(outcome.folder) if outcome.folder is not None else None,
+        "token": None if outcome.token is None else str(outcome.token),
+        "replay": None if outcome.token is None else chosen.replay_line(outcome.token),
+        "shortened": None if outcome.shortened is None else str(outcome.shortened),
+        "replay_shortened": None if outcome.shortened is None else chosen.replay_line(outcome.shortened),
+        "out": None if outcome.folder is None else str(outcome.folder),
     }
     if outcome.seconds is not None:
         facts["seconds"] = round(outcome.seconds, 3)

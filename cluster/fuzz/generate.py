@@ -73,13 +73,8 @@ class Maker(Steps):
         if self.has("loan", "raw"):
             frames += LENT + 1
         kinds: list[Keys] = [
-            {},
-            {},
-            {"rm": "emulated"},
-            {"page_tables": 512},
-            {"page_tables": 8},
-            {"unwired_mappings": 6},
-        ]
+            {}, {}, {"rm": "emulated"}, {"page_tables": 512}, {"page_tables": 8}, {"unwired_mappings": 6},
+        ]  # fmt: skip
         mmu = {"page_tables": 8} if self.has("tables") else random.choice(kinds)
         if "page_tables" in mmu:
             frames += 12 if mmu["page_tables"] == 512 else 24
@@ -113,13 +108,8 @@ class Maker(Steps):
             error, many = random.choice(ERRORS), random.choice(({"count": 1}, {"count": 4, "maybe": True}))
             return {"errors": [{"op": "get", "error": error, "first": random.randint(1, 6), **many}]}
         if random.random() < 0.6:
-            slow = {
-                "op": "put",
-                "by": random.randint(1, 3),
-                "first": random.randint(1, 4),
-                "count": random.randint(1, 6),
-            }
-            sick["delays"] = [slow]
+            by, first = random.randint(1, 3), random.randint(1, 4)
+            sick["delays"] = [{"op": "put", "by": by, "first": first, "count": random.randint(1, 6)}]
         if not sick or random.random() < 0.6:
             ways: list[Keys] = [*({"at": time} for time in TIMES), {"maybe": True}]
             error, when = random.choice(ERRORS), random.choice(ways)
@@ -159,9 +149,8 @@ class Maker(Steps):
         first = random.randrange(pages)
         for at in range(first, first + random.randint(0, 10)):
             word = {"at": f"hog[{at % pages}]"}
-            body.append(
-                Step("read", {**word, "into": self.name("h")}) if at % 3 else Step("write", {**word, "value": at})
-            )
+            more = {"into": self.name("h")} if at % 3 else {"value": at}
+            body.append(Step("read" if at % 3 else "write", {**word, **more}))
         return setup, tuple(body)
 
 

@@ -186,9 +186,8 @@ class StepEditor(Maker):
     def _resized(self, body: Body, at: int) -> Program:
         step = body.steps[at]
         pages = max(1, step.args["pages"] + self.random.choice((-1, 1)))
-        return self.program.put(
-            body, (*body.steps[:at], replace(step, args={**step.args, "pages": pages}), *body.steps[at + 1 :])
-        )
+        resized = replace(step, args={**step.args, "pages": pages})
+        return self.program.put(body, (*body.steps[:at], resized, *body.steps[at + 1 :]))
 
 
 class Editor(StepEditor):
@@ -363,10 +362,8 @@ class Editor(StepEditor):
         program = self.program
         places = [at for at, step in enumerate(program.setup) if "cpu" in step.args]
         at = self.random.choice(places)
-        args = {**program.setup[at].args, "cpu": self.random.randrange(self.cpus)}
-        return replace(
-            program, setup=(*program.setup[:at], replace(program.setup[at], args=args), *program.setup[at + 1 :])
-        )
+        moved = replace(program.setup[at], args={**program.setup[at].args, "cpu": self.random.randrange(self.cpus)})
+        return replace(program, setup=(*program.setup[:at], moved, *program.setup[at + 1 :]))
 
     # -- the machine ---------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ The header of generate.py, which draws the machine and the setup, lists the step
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -230,9 +230,7 @@ class Steps:
         random = self.random
         region = Region(self.name("m"), PRESS)
         own[region.name] = region
-        steps = [Step("mmap", {"as": region.name, "pages": PRESS, **self.into()})]
-        for at in sorted(random.sample(range(1, PRESS), random.randint(1, 3))):
-            steps.append(Step("write", {"at": f"{region.name}[{at}]", "value": self.value(), **self.into()}))
+        steps = self._used(region, sorted(random.sample(range(1, PRESS), random.randint(1, 3))))
         at = random.randint(1, PRESS - 1)
         return [*steps, Step("munmap", {**self.range(region, at, PRESS - at), **self.into()})]
 
@@ -240,8 +238,12 @@ class Steps:
         """Others' pages go to swap, or its own."""
         region = Region(self.name("m"), PRESS)
         own[region.name] = region
-        steps = [Step("mmap", {"as": region.name, "pages": PRESS, **self.into()})]
-        for at in range(PRESS):
+        return self._used(region, range(PRESS))
+
+    def _used(self, region: Region, pages: Iterable[int]) -> list[Step]:
+        """Steps that map a region, and write to some of its pages."""
+        steps = [Step("mmap", {"as": region.name, "pages": region.pages, **self.into()})]
+        for at in pages:
             steps.append(Step("write", {"at": f"{region.name}[{at}]", "value": self.value(), **self.into()}))
         return steps
 
@@ -342,16 +344,8 @@ class Steps:
 
     def swapctl(self, there: tuple[Region, int, int]) -> list[Step]:
         """A device other than the first, which has room for everything."""
-        return [
-            Step(
-                "swapctl",
-                {
-                    "do": self.random.choice(("on", "off", "off")),
-                    "device": self.random.randrange(1, self.devices),
-                    **self.into(),
-                },
-            )
-        ]
+        do, device = self.random.choice(("on", "off", "off")), self.random.randrange(1, self.devices)
+        return [Step("swapctl", {"do": do, "device": device, **self.into()})]
 
     # -- the kernel's own memory ---------------------------------------------------------------
 

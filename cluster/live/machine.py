@@ -238,14 +238,10 @@ class LiveMachine:
         if findings["finding"]:
             run.finding, more = came_before(watched, findings["finding"][0], detect)
         else:
-            wrong = (
-                None
-                if detect.get("oracle") == "off"
-                else oracle.judge_journals(self.scenario, run.journals, self.image)
-            )
-            run.finding, more = sort_out(
-                judge(state, detect, wrong, promise(self.scenario, run.results, state), watched), detect
-            )
+            is_off = detect.get("oracle") == "off"
+            wrong = None if is_off else oracle.judge_journals(self.scenario, run.journals, self.image)
+            promised = promise(self.scenario, run.results, state)
+            run.finding, more = sort_out(judge(state, detect, wrong, promised, watched), detect)
         run.notes = findings["note"] + more
 
     def load(self, logs: Logs, identity: str, follow: Journals | Beginning | None, seed: int) -> Finding | None:

@@ -82,21 +82,16 @@ def parse(text: str) -> Token:
     """Read a token; UserMistake says what is wrong with it."""
     text = text.strip()
     if len(text) > MAX_TOKEN:
-        raise UserMistake(f"this token has {len(text)} characters; the longest possible has {MAX_TOKEN}", field="TOKEN")
+        raise _wrong(f"this token has {len(text)} characters; the longest possible has {MAX_TOKEN}")
     match = TOKEN.fullmatch(text)
     if match is None:
         if text.startswith("uvmp") and not text.startswith(VERSION + "."):
-            raise UserMistake(
-                f"a token of version {clean(text.split('.')[0], 20)}; this uvmp reads {VERSION}", field="TOKEN"
-            )
-        raise UserMistake(
-            "not a schedule token (uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK, as `uvmp explore` prints it),"
-            " and not a folder",
-            field="TOKEN",
-        )
+            raise _wrong(f"a token of version {clean(text.split('.')[0], 20)}; this uvmp reads {VERSION}")
+        form = "uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK, as `uvmp explore` prints it"
+        raise _wrong(f"not a schedule token ({form}), and not a folder")
     scenario, digest, kernel, body, check = match.groups()
     if token_check(text.rsplit(".", 1)[0]) != check:
-        raise UserMistake("the token's checksum is wrong: a character is missing or changed", field="TOKEN")
+        raise _wrong("the token's checksum is wrong: a character is missing or changed")
     deviations, fixed = _unpack(body)
     return Token(scenario, digest, kernel, deviations, fixed)
 
@@ -104,17 +99,15 @@ def parse(text: str) -> Token:
 def refuse_mismatch(token: Token, scenario: Scenario) -> None:
     """UserMistake unless the token is one of this scenario on this kernel."""
     if not is_ours(token.kernel):
-        raise UserMistake(
-            f"the token was made on kernel {token.kernel}, this is kernel {kernel_version()};"
-            " --lenient replays it anyway",
-            field="TOKEN",
-        )
+        kernels = f"the token was made on kernel {token.kernel}, this is kernel {kernel_version()}"
+        raise _wrong(f"{kernels}; --lenient replays it anyway")
     if token.digest != scenario.digest():
-        raise UserMistake(
-            f"the token was made for {token.scenario} as {token.digest}, here it is {scenario.digest()}"
-            " (other errata, detectors or machine); --lenient replays it anyway",
-            field="TOKEN",
-        )
+        digests = f"the token was made for {token.scenario} as {token.digest}, here it is {scenario.digest()}"
+        raise _wrong(f"{digests} (other errata, detectors or machine); --lenient replays it anyway")
+
+
+def _wrong(why: str) -> UserMistake:
+    return UserMistake(why, field="TOKEN")
 
 
 def _pack(deviations: tuple[Deviation, ...], fixed: bool) -> str:
@@ -209,7 +202,7 @@ def _unpack(body: str) -> tuple[tuple[Deviation, ...], bool]:
             for ran, n, kind, to in zip(*(flat[at::4] for at in range(4)), strict=True)
         ), bool(fixed)
     except (ValueError, TypeError, IndexError, AttributeError, zlib.error, msgpack.UnpackException) as wrong:
-        raise UserMistake(f"the token's body cannot be read ({clean(wrong, 80)})", field="TOKEN") from None
+        raise _wrong(f"the token's body cannot be read ({clean(wrong, 80)})") from None
 
 
 #: what says which operations a program comes to, and what they do: the kernel, its programs, and the nodes. Not: how
