@@ -84,6 +84,7 @@ def test_a_finding_ends_the_search_and_is_no_proof() -> None:
     ("words", "why"),
     [
         (["E60", "--preemptions", "1"], "--preemptions: is only for --exhaust"),
+        (["E60", "--preemptions", "0"], "--preemptions: is only for --exhaust"),
         (["E60", "--exhaust", "--strategy", "random"], "--strategy: cannot be given with --exhaust"),
         (["E60", "--exhaust", "--depth", "2"], "--depth: cannot be given with --exhaust"),
         (["E60", "--reads-from"], "--reads-from: is only for --exhaust"),
