@@ -88,7 +88,7 @@ def scenario(text: str, field: str = "SCENARIO") -> Source:
 
 
 def _like(text: str, known: list[str]) -> str:
-    """What to try instead of an id that is not known."""
+    """Ids to try instead of an unknown id, in words."""
     short = text.lower()
     close = [name for name in known if short and name.lower().startswith(short)]
     close += difflib.get_close_matches(short, [name.lower() for name in known], n=3, cutoff=0.5)

@@ -173,7 +173,7 @@ def _memory() -> Check:
 
 
 def _available_mib() -> int | None:
-    """What the system and our control group leave us."""
+    """The memory that the system and our control group leave us."""
     free = None
     try:
         for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():

@@ -66,7 +66,7 @@ class Machine:
         return {name: node.image() for name, node in self.nodes.items()}
 
     def state(self, heap: Heap | None = None) -> MachineState:
-        """What verdicts look at.
+        """The state that verdicts look at.
 
         Args:
             heap: as MachineState has it.

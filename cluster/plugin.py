@@ -40,7 +40,7 @@ MOST = 4
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the marker says.
+    """The arguments of the marker.
 
     Attributes:
         scenario: id of a scenario that comes with uvmp, or a path from the test's folder; None: the test returns a
@@ -96,7 +96,7 @@ def _wanted(args: tuple[object, ...], kwargs: Mapping[str, Any]) -> Wanted:
 
 
 def _scenario(wanted: Wanted, returned: object, folder: Path) -> Scenario:
-    """What is searched.
+    """The scenario that is searched.
 
     Raises: UserMistake.
     """

@@ -25,7 +25,7 @@ PROMPT = "uvmp> "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttachOptions:
-    """What `uvmp attach` is asked for."""
+    """The argument and the options of `uvmp attach`."""
 
     session: str
     commands: tuple[str, ...]
@@ -90,7 +90,7 @@ def _given(commands: Iterable[str]) -> Iterator[str]:
 
 
 def _typed() -> Iterator[str]:
-    """What is typed at the prompt; an empty line repeats a `step`. Ctrl-C drops the line, Ctrl-D leaves."""
+    """The lines typed at the prompt; an empty line repeats a `step`. Ctrl-C drops the line, Ctrl-D leaves."""
     from cluster.session.console import COMMANDS
 
     with contextlib.suppress(ImportError):

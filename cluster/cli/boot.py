@@ -56,7 +56,7 @@ programs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootOptions(LiveOptions):
-    """What `uvmp boot` is asked for.
+    """The argument and the options of `uvmp boot`.
 
     Attributes:
         what: a scenario or machine; None: with `resume`, the folder of a run, up to operation `after` of that.

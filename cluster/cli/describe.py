@@ -14,7 +14,7 @@ from shared.scenario.model import Handler, Lwp, Results, Scenario, StepResult, n
 
 
 def finding(output: Output, result: Finding) -> None:
-    """A finding: what it is, whom and what it names, and who holds what."""
+    """A finding: its kind, the context and the object that it names, and the locks that contexts hold."""
     output.say(f"finding: {result.kind}", fg="red", bold=True)
     for line in textwrap.wrap(result.text, width(), initial_indent="  ", subsequent_indent="  "):
         output.say(line)
@@ -60,7 +60,7 @@ def prose(output: Output, text: str) -> None:
 
 
 def introduce(output: Output, scenario: Scenario) -> None:
-    """What is about to run, and what of it is perhaps not meant."""
+    """The scenario that is about to run, and settings of it that are perhaps not meant."""
     output.note(heading(scenario))
     for doubt in scenario.machine.doubts:
         output.note(f"warning: {scenario.file}: {doubt}")

@@ -80,7 +80,7 @@ def document(command: str, *facts: Mapping[str, object]) -> Facts:
 
 
 def of_scenario(scenario: Scenario) -> Facts:
-    """What ran."""
+    """The scenario that ran."""
     return {"scenario": scenario.id, "errata": list(scenario.errata), "detect": scenario.detect}
 
 
@@ -110,7 +110,7 @@ def of_outcome(chosen: Chosen, outcome: Outcome) -> Facts:
 
 
 def of_end(end: End) -> Facts:
-    """How it ended."""
+    """The end of the command."""
     code = end.code if end.failed is None else end.failed.exit
     facts: Facts = {"interrupted": end.interrupted, "exit": int(code)}
     if end.failed is not None:

@@ -63,7 +63,7 @@ PREDICT = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExploreOptions(Options):
-    """What `uvmp explore` is asked for; None is the scenario's own.
+    """The argument and the options of `uvmp explore`; None is the scenario's own value.
 
     Attributes:
         begin: the token or folder of a run, whose beginning every schedule has; after: its last operation.
@@ -235,7 +235,7 @@ def command(asked: ExploreOptions) -> int:
 
 
 def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:
-    """What is asked for, and the scenario's bound for all else.
+    """The plan of the options, and of the scenario's bound for options that are not given.
 
     Raises: UserMistake - a depth for a strategy that has none; preemptions without --exhaust, or a strategy with it or
         with --predict.
@@ -265,7 +265,7 @@ def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:
 
 
 def _site(text: str) -> Site:
-    """What --near names; UserMistake if there is no such function or field."""
+    """The site that --near names; UserMistake if there is no such function or field."""
     function, _, name = text.partition(":")
     if function not in SEAMS:
         raise UserMistake(f"no kernel function {show(function)}{meant(function, SEAMS)}", field="--near")
@@ -396,7 +396,7 @@ def _say(output: Output, plan: Plan, search: Exploration) -> None:
 
 
 def _covered(plan: Plan, search: Exploration, covered: Coverage, why: str) -> str:
-    """What a systematic search has come to, and why it has come no further."""
+    """The classes that a systematic search has seen, and the reason why it ended."""
     kind = "reads-from " if plan.strategy == "reads-from" else ""
     classes = f"{covered.classes:,} {kind}{'class' if covered.classes == 1 else 'classes'} of executions"
     redundant = f"{covered.redundant:,} redundant" if covered.redundant else "none redundant"
@@ -410,7 +410,7 @@ def _covered(plan: Plan, search: Exploration, covered: Coverage, why: str) -> st
 
 
 def _say_how_much(output: Output, search: Exploration) -> None:
-    """What it is worth that nothing was seen."""
+    """How much a search without a finding has shown."""
     if len(search.by) > 2:
         output.say("schedules by strategy: " + ", ".join(f"{name} {count:,}" for name, count in search.by.items()))
     output.say(f"happens-before classes: {_distinct(search)}")
@@ -433,7 +433,7 @@ def _keep(output: Output, chosen: Chosen, search: Exploration, folder: Path | No
 
 
 def _facts(plan: Plan, search: Exploration) -> Facts:
-    """What the document says of the search, over what it says of the finding's run."""
+    """The facts of the document about the search, over those about the finding's run."""
     classes, covered = search.classes, search.coverage
     of_finding = {} if search.outcome is None else of_outcome(plan.chosen, search.outcome)
     followed = {} if plan.start is None else {"followed": operations(plan.start.journals)}

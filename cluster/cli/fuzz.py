@@ -29,7 +29,7 @@ SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FuzzOptions:
-    """What `uvmp fuzz` is asked for."""
+    """The options of `uvmp fuzz`."""
 
     out: str | None
     seed: str | None
@@ -118,7 +118,7 @@ def command(asked: FuzzOptions) -> int:
 
 
 def _order(asked: FuzzOptions) -> Order:
-    """What is asked for; of a corpus that is there, what it was made with.
+    """The order of the options; options that are not given are those of a corpus that is there.
 
     Raises: UserMistake.
     """

@@ -38,7 +38,7 @@ def used(text: str) -> list[str]:
 
 
 def say_words(output: Output, text: str) -> None:
-    """What the words of a text mean; nothing if it uses none."""
+    """The meanings of the words that a text uses; no line if the text uses none of them."""
     rows = [(word, WORDS[word]) for word in used(text)]
     if rows:
         output.say()

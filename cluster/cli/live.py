@@ -85,7 +85,7 @@ class Pace:
         self.output, self.machine = output, machine
 
     def __call__(self, seconds: float, polls: list[Poll]) -> None:
-        """What the actors say, in their order, so long after the run began."""
+        """The polls of the actors, in their order, so many seconds after the run began."""
         if seconds < STEP_EVERY_S:
             return
         done, held = sum(poll.operations for poll in polls), sum(poll.held for poll in polls)
@@ -113,7 +113,7 @@ def actors(machine: LiveMachine, hosts: bool) -> str:
 
 
 def check(asked: LiveOptions, scenario: Scenario) -> None:
-    """Check what was asked for, before anything starts.
+    """Check the options before anything starts.
 
     Raises: UserMistake; Infrastructure.
     """

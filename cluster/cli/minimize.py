@@ -33,7 +33,7 @@ from shared.text import counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MinimizeOptions(Options):
-    """What `uvmp minimize` is asked for.
+    """The argument and the options of `uvmp minimize`.
 
     Attributes:
         what: a token, a folder, or a scenario.

@@ -34,7 +34,7 @@ MAX_WORKERS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What run, explore and replay can all be asked for; each has a class of its own with its options beside these.
+    """The options that run, explore and replay share; each command has a class of its own with its further options.
 
     Attributes:
         fixed, errata, detect, kernel_lock, operations: of `kernel_options`.
@@ -59,7 +59,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveOptions(Options):
-    """What run and replay can be asked for beside that: `live_options`."""
+    """The further options that run and replay share: `live_options`."""
 
     address: str | None = None
     place: tuple[str, ...] = ()
@@ -93,7 +93,7 @@ def asks(kind: type[Asked]) -> Callable[[Callable[[Asked], int]], Callable[..., 
 
 
 class ShowGroup(click.Group):
-    """A command that lists, with `show` for one of what it lists."""
+    """A command that lists, with the subcommand `show` for one entry of the list."""
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

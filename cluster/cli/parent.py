@@ -45,7 +45,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class Link(Watch):
-    """What the child tells its parent; without a parent nothing.
+    """The messages of the child to its parent; none without a parent.
 
     Attributes:
         may_fork: the command has this process for itself.
@@ -287,7 +287,7 @@ class Driver:
             remove(folder)
 
     def _why(self, status: int) -> str:
-        """What has died, and what can be done, in one line."""
+        """The process that has died, and the remedy, in one line."""
         if os.WIFSIGNALED(status) and not self.killed:
             number = os.WTERMSIG(status)
             reason = "; the system does that if memory is short" if number == signal.SIGKILL else ""

@@ -32,7 +32,7 @@ from shared.text import counted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayOptions(LiveOptions):
-    """What `uvmp replay` is asked for.
+    """The argument and the options of `uvmp replay`.
 
     Attributes:
         what: a token or a folder.

@@ -49,7 +49,7 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions(LiveOptions):
-    """What `uvmp run` is asked for.
+    """The argument and the options of `uvmp run`.
 
     Attributes:
         resume: the folder of a run to continue, instead of a scenario.
@@ -156,7 +156,7 @@ def command(asked: RunOptions) -> int:
 
 
 def _runs(output: Output, asked: RunOptions) -> Runs:
-    """What is to be run.
+    """The runs that the options ask for, before the first.
 
     Raises: UserMistake, LogIncomplete.
     """
@@ -296,7 +296,7 @@ def _say(output: Output, runs: Runs, why_not: str | None) -> Exit:
 
 
 def _say_runs(output: Output, runs: Runs) -> None:
-    """How often what was found, and the line that repeats the first of these runs."""
+    """How often each finding came, and the line that repeats the first run with a finding."""
     chosen, all_runs = runs.chosen, runs.outcomes
     low, high = map(percent, interval(len(runs.findings), len(all_runs)))
     likely = f"; so between {low} and {high} of such runs have one (95 %)" if len(all_runs) > 1 else ""
@@ -357,7 +357,7 @@ def _say_again(output: Output, chosen: Chosen, run: Outcome) -> None:
 
 
 def _facts(runs: Runs) -> Facts:
-    """What the document says of the runs: of the only one, or with --repeat of each."""
+    """The facts of the document: of the only run, or with --repeat of each run."""
     asked, chosen = runs.asked, runs.chosen
     documents = [{**of_outcome(chosen, run), "replay": _again(chosen, run)} for run in runs.outcomes]
     facts: Facts = {"strategy": (asked.strategy or "stay") if asked.engine == "sim" else None, "seed": asked.seed}

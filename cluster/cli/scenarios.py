@@ -129,7 +129,7 @@ def _plain(value: object) -> str:
 
 
 def outcome_words(outcome: Expected | None) -> list[str]:
-    """What must happen, in words, and in lines of their own what must never happen."""
+    """The expected outcome in words, and in lines of their own the outcomes that must never come."""
     if outcome is None:
         return ["no expectation in the file"]
     words = " or ".join(outcome.findings) if outcome.findings else "no finding"

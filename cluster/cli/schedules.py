@@ -31,7 +31,7 @@ SAME = ("kind", "text", "context", "function", "subject")
 
 @dataclass
 class Schedule:
-    """What to replay: a token's deviations, or a run folder's journals.
+    """The schedule to replay: a token's deviations, or a run folder's journals.
 
     Attributes:
         digest: of the run in the folder; None for a token.

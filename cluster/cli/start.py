@@ -103,7 +103,7 @@ def behind(output: Output, what: str | None, scenario: str | None, after: str | 
 
 
 def upto(journals: Journals, after: str) -> Journals:
-    """What comes before an operation in the order that a postmortem shows, and this operation.
+    """The operations up to an operation, in the order that a postmortem shows.
 
     Raises: UserMistake - there is no such operation.
     """

@@ -14,7 +14,7 @@ from shared.text import counted
 
 
 def refuse_workers(strategy: str, workers: int | None, address: str | None, alone: str) -> None:
-    """What one process alone can do.
+    """Refuse workers for a search that one process alone can do.
 
     Args:
         alone: an option of a search that one process performs; "": none is given.
@@ -30,7 +30,7 @@ def refuse_workers(strategy: str, workers: int | None, address: str | None, alon
 
 @contextlib.contextmanager
 def pool(output: Output, setup: Callable[[bool], bytes], workers: int | None, address: str | None) -> Iterator[Pool]:
-    """Workers that know what is searched.
+    """Workers that have been sent the setup of the search.
 
     Args:
         setup: their first message; are they on another computer?

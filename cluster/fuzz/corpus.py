@@ -40,7 +40,7 @@ NAME = 16
 
 @dataclass(frozen=True)
 class About:
-    """What decides which programs a corpus has: two corpora with equal values, and equally many programs, are equal.
+    """The values that decide which programs a corpus has: two corpora of equal values and lengths are equal.
 
     Attributes:
         seed: of the programs.
@@ -60,7 +60,7 @@ class About:
 
 @dataclass(frozen=True)
 class Cause:
-    """What makes two findings the same.
+    """The properties that make two findings the same.
 
     Attributes:
         signature: of the finding: kind, and function and kind of object.
@@ -150,7 +150,7 @@ class Member:
 
 
 class Corpus:
-    """What is known from the programs so far; in memory alone, or in a folder too.
+    """The knowledge from the programs so far; in memory alone, or in a folder too.
 
     Attributes:
         arrived: members that came to what is being tested.
@@ -301,7 +301,7 @@ def name_of(text: bytes) -> str:
 
 
 def read_log(log: Path) -> tuple[About | None, list[Entry], int, list[str]]:
-    """What a log says.
+    """The contents of a log.
 
     Returns: what the corpus is about (None: the log is empty), its programs, how many bytes of the log are whole
         lines, and remarks for the user.
@@ -370,7 +370,7 @@ class Import(NamedTuple):
 
 
 def programs_of(folder: Path) -> Iterator[Import | str]:
-    """The members and the findings of another corpus; a remark instead of what is damaged.
+    """The members and the findings of another corpus; a remark instead of a damaged file.
 
     Raises: UserMistake - the folder is not a corpus.
     """

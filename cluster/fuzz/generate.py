@@ -118,7 +118,7 @@ class Maker(Steps):
         return sick
 
     def first_mappings(self, proc: str, space: Space, status: bool) -> list[Step]:
-        """What a process has from the beginning, and wrote there."""
+        """The mappings of a process at the beginning, and its writes to them."""
         random = self.random
         kinds = ["private", "anon", *(["file", "own"] if self.files else []), *(["shm"] if self.segments else [])]
         steps = []

@@ -51,7 +51,7 @@ FRESH, MUTANT, MERGED = "fresh", "mutant", "merged"
 
 @dataclass(frozen=True)
 class Order:
-    """What to run.
+    """The programs to run, and how.
 
     Attributes:
         programs: until the corpus has had so many; None: no limit.
@@ -86,7 +86,7 @@ class Order:
 
     @property
     def how(self) -> How:
-        """What workers need to know of it."""
+        """The part of the order that workers need."""
         return How(self.seed, self.schedules, self.errata, self.guided, self.out is not None)
 
 

@@ -37,7 +37,7 @@ DEPTH = 3
 
 @dataclass
 class Failure:
-    """What must not be.
+    """A failure of a program.
 
     Attributes:
         kind: of the finding; or "result", "error" (of uvmp's own), "setup", "diverged".
@@ -58,7 +58,7 @@ class Failure:
 
     @property
     def signature(self) -> tuple[str, str]:
-        """What makes two failures the same."""
+        """Two failures with this value are the same."""
         return self.kind, self.what
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class Failure:
 
 @dataclass
 class Seen:
-    """What executions have shown.
+    """The sights of executions.
 
     Attributes:
         sights: of how contexts met.

@@ -85,7 +85,7 @@ class StepEditor(Maker):
         return self.random.choice(bodies)
 
     def space(self, body: Body, at: int) -> tuple[Space, dict[str, Region]]:
-        """What a context knows of its process before its step number `at`; and the regions that it has mapped."""
+        """The regions that a context may use before its step number `at`; and those that it has mapped itself."""
         process = self.program.process(body.thread)
         given = self.spaces[process].regions
         mapped: dict[str, Region] = {}

@@ -36,7 +36,7 @@ SLOTS = 24
 
 
 class Sight(NamedTuple):
-    """What an execution can show.
+    """A way in which contexts met in an execution.
 
     Attributes:
         kind: FLOW, ORDER or MEET.

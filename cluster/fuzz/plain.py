@@ -107,7 +107,7 @@ class Page:
 
 @dataclass
 class Loan:
-    """What a program has lent. `pages`: what they held then; None: nothing is on loan."""
+    """A loan of a program. `pages`: the lent pages as they were then; None: nothing is on loan."""
 
     anons: bool
     pages: list[Page] | None
@@ -115,7 +115,7 @@ class Loan:
 
 @dataclass
 class World:
-    """What all processes have in common.
+    """The facts that all processes share.
 
     Attributes:
         cut: numbers of the files that are truncated at some time.
@@ -409,7 +409,7 @@ class Process:
 
 
 def world_of(scene: Scenario) -> World:
-    """What the processes of a scenario have in common."""
+    """The facts that the processes of a scenario share."""
     programs = [[step.args for step in lwp.program] for lwp in scene.lwps]
     cut = {args.file for program in programs for args in program if isinstance(args, Ftruncate)}
     users: Counter[Used] = Counter()
@@ -443,7 +443,7 @@ class Wrong:
 
 
 def unlike(scene: Scenario, results: Results) -> Wrong | None:
-    """What is wrong with the results of an execution; None: nothing.
+    """The first wrong result of an execution; None: all results are possible.
 
     Args:
         results: thread -> what its steps answered.

@@ -37,7 +37,7 @@ class Step:
 
 
 class Heading(NamedTuple):
-    """What a file says of itself first; `title` as it stands there."""
+    """The first keys of a file; `title` as the file has it."""
 
     id: str = "random"
     name: str = "random"

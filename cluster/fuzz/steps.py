@@ -65,7 +65,7 @@ class Region:
 
 @dataclass
 class Space:
-    """What a process's programs know of it.
+    """The regions that a process's programs may use.
 
     Attributes:
         regions: those of its setup, or that it got by its fork.
@@ -120,7 +120,7 @@ class Steps:
     # -- the programs ------------------------------------------------------------
 
     def steps(self, thread: str, space: Space, depth: int, count: int, last: bool) -> list[Step]:
-        """What a thread runs.
+        """The program of a thread.
 
         Args:
             depth: generations that may still come.
@@ -190,7 +190,7 @@ class Steps:
         return [Step("madvise" if op == "free" else op, {**self.range(*there), **more, **self.into()})]
 
     def relock(self, there: tuple[Region, int, int]) -> list[Step]:
-        """What was in swap is not there any more."""
+        """Lock and unlock memory, so that its pages leave swap."""
         return [] if there[0].kept else [*self.ranged("mlock", there), *self.ranged("munlock", there)]
 
     def count(self, there: tuple[Region, int, int]) -> list[Step]:

@@ -51,7 +51,7 @@ class How:
     cut: bool
 
     def setup(self, elsewhere: bool = False) -> bytes:
-        """What a worker needs before its first trial.
+        """The first message to a worker, before its first trial.
 
         Args:
             elsewhere: it is on another computer.
@@ -60,7 +60,7 @@ class How:
 
 
 class Knowledge(NamedTuple):
-    """What a hunt knew when it made a program.
+    """The knowledge of a hunt when it made a program.
 
     Attributes:
         sights: that programs have shown. causes: of the findings.
@@ -91,7 +91,7 @@ class Trial(NamedTuple):
 
 
 class Cut(NamedTuple):
-    """A program that fails, cut down: what is written of it."""
+    """The written form of a program that fails, cut down."""
 
     cause: Cause
     text: str

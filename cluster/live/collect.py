@@ -40,14 +40,14 @@ class Cluster(Protocol):
     hosts: Sequence[RayHost]
 
     def ask(self, host: RayHost, function: Callable[..., T], *args: object) -> T:
-        """What the function returns there.
+        """The value that the function returns there.
 
         Raises: Infrastructure - no answer; ProjectBug - what the function raises.
         """
 
 
 class Fetched(NamedTuple):
-    """What became of a journal.
+    """The result of fetching a journal.
 
     Attributes:
         size: bytes of it that were fetched.
@@ -70,7 +70,7 @@ def missing(folder: Path) -> dict[str, Place]:
 
 
 def collect(folder: Path, cluster: Cluster) -> Iterator[Fetched]:
-    """Fetch what is missing, as far as possible.
+    """Fetch the missing journals, as far as possible.
 
     Raises: UserMistake - it is not the folder of a run; OSError - the disk is full.
     """

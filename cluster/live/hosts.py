@@ -36,7 +36,7 @@ class RayHost(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What --place may call it."""
+        """The names by which --place may call the host."""
         return self.name, self.address, self.id
 
 
@@ -104,7 +104,7 @@ def _called(name: str, hosts: Sequence[RayHost]) -> RayHost:
 
 
 class Surveyed(NamedTuple):
-    """What a host said.
+    """The answer of a host.
 
     Attributes:
         here: of a process there, or in words why there is none.
@@ -136,7 +136,7 @@ class Hosts:
         return call.options(scheduling_strategy=at(host.id)).remote(*args)
 
     def answer(self, ref: object) -> Any:
-        """What the function has returned.
+        """The value that the function has returned.
 
         Raises: Infrastructure - no answer; ProjectBug - what the function has raised.
         """

@@ -77,7 +77,7 @@ class Logs:
                 self.fetch(node, self.folder)
 
     def left(self) -> Journals:
-        """What is in the folder of the run, as far as it can be read; a last line may be torn."""
+        """The journals in the folder of the run, as far as they can be read; a last line may be torn."""
         journals: Journals = {}
         for node in self.nodes:
             journals[node] = []

@@ -274,7 +274,7 @@ class LiveMachine:
         return refused({node: nodes[node] for node in self.scenario.machine.nodes})
 
     def _loads(self, mark: Path, identity: str, follow: Journals | Beginning | None, seed: int) -> Iterator[Load]:
-        """What each actor is told."""
+        """The message that loads each actor."""
         schedule = None if follow is None else schedule_of(follow, self.scenario)
         patch = current()
         for number, group in enumerate(self.actors.groups):
@@ -327,7 +327,7 @@ class LiveMachine:
         return None if progress.endless else polls
 
     def states(self) -> list[HostState]:
-        """What every host has at the end."""
+        """The state of every host at the end."""
         return [decode(STATE, data) for data in self.actors.call("state")]
 
     def _whole(self, hosts: list[HostState]) -> MachineState:
@@ -353,7 +353,7 @@ def _error(text: str) -> Exception:
 def schedule_of(
     follow: Journals | Beginning, scenario: Scenario, events: Mapping[str, list[int]] | None = None
 ) -> Schedule:
-    """What every node and processor has to follow: admission orders, program orders and where kernel events came.
+    """The schedule of every node and processor: admission orders, program orders and places of kernel events.
 
     Behind a beginning each of them continues freely.
 

@@ -32,7 +32,7 @@ class Watch:
 
 
 def died(name: str, pid: int) -> str:
-    """What is said of a dead process, and what can be done."""
+    """The message about a dead process, with the remedy."""
     return f"{name} (pid {pid}) on {os.uname().nodename} died; run the command again"
 
 

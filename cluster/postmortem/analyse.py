@@ -116,7 +116,7 @@ class NodeReport:
 
 @dataclass
 class Postmortem:
-    """What a run's logs tell.
+    """The report that a run's logs give.
 
     Attributes:
         source: where the finding is from: "run.json", "journal", or "".
@@ -569,7 +569,7 @@ def _telling(step: Step) -> bool:
 
 
 def _uvmexp(pm: Postmortem, run: Run, machine: Machine) -> None:
-    """What `show uvmexp` would print, as far as it was looked at."""
+    """The values that `show uvmexp` would print, of the fields that the run accessed."""
     for (name, _), known in machine.fields.items():
         if name == f"{uvmexp}" and type(known.value) is int:
             pm.uvmexp[known.field] = known.value

@@ -41,7 +41,7 @@ MAX_FRAMES = 1024
 
 @dataclass(slots=True)
 class Line:
-    """What one call of one function did, without anybody else's steps between.
+    """The steps of one call of one function, without a step of another context between them.
 
     Attributes:
         first, last: the context's own operation numbers.
@@ -235,7 +235,7 @@ def lines(steps: Iterable[Step], machine: Machine, within: str = "") -> list[Lin
 
 
 def report(name: str, steps: Iterable[Step], machine: Machine) -> ObjectReport:
-    """What is known of one struct.
+    """The report about one struct.
 
     Args:
         steps: those that concern it.

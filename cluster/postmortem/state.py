@@ -319,7 +319,7 @@ class Machine:
         return None if field is None else self.fields.get((name, field.slot))
 
     def doing(self, ctx: ContextState) -> str:
-        """What a context does at the end, in a few words."""
+        """The occupation of a context at the end, in a few words."""
         wait = ctx.wait
         if wait is None:
             if ctx.ended:

@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class Graph:
-    """Who waits for whom.
+    """The wait-for graph.
 
     Args:
         procs: process -> its threads, in order of process numbers.
@@ -57,7 +57,7 @@ class Graph:
         return self.graph.words(context.name) if context.name in self.graph.facts.waits else ""
 
     def _free(self) -> str:
-        """How much memory there is, as far as the records tell."""
+        """The amount of free memory, as far as the records tell."""
         words = {"free": "pages are free", "reserve_kernel": "are kept for the kernel"}
         known = {key: self.machine.value(f"{uvmexp}", key) for key in words}
         memory = ", ".join(f"{field.value} {words[key]}" for key, field in known.items() if field is not None)

@@ -82,7 +82,7 @@ def cannot_write(path: Path, wrong: OSError) -> Infrastructure:
 
 
 def versions() -> dict[str, str]:
-    """What has to be the same for a run to be the same."""
+    """The versions that must be equal for a run to be equal."""
     try:
         own = version("uvmp")
     except PackageNotFoundError:

@@ -52,7 +52,7 @@ def replay_journals(scenario: Scenario, journals: Journals, cut: bool = False) -
 
 
 def beginning(scenario: Scenario, journals: Journals) -> Journals:
-    """What can be followed of journals that may end too early: their last consistent cut."""
+    """The last consistent cut of journals that may end too early, which can be followed."""
     asleep = {name for name, thread in build_threads(scenario).items() if thread.starts_on is not None}
     have = {node: journals.get(node, []) for node in scenario.machine.nodes}
     return consistent(have, asleep)
@@ -94,7 +94,7 @@ def _in_words(node: str, number: int, record: Record | None) -> str:
 
 
 def recorded(sim: Sim, skipped: Sequence[Deviation] = ()) -> Outcome:
-    """What a recorded execution left behind."""
+    """The outcome of a recorded execution."""
     assert sim.journals is not None
     journals = {name: journal.records for name, journal in sim.journals.items()}
     return Outcome(

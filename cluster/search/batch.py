@@ -29,7 +29,7 @@ from shared.wire.typed import reader
 
 @dataclass(frozen=True)
 class Job:
-    """What is searched, and how.
+    """The setup of a search.
 
     Attributes:
         strategy: by its name; near: pct aimed at the sites.
@@ -45,7 +45,7 @@ class Job:
     begin: Journals | None = None
 
     def setup(self, elsewhere: bool = False) -> bytes:
-        """What a worker is told.
+        """The first message to a worker.
 
         Args:
             elsewhere: it is on another computer.
@@ -54,7 +54,7 @@ class Job:
 
 
 class Terms(NamedTuple):
-    """What a worker must have as the owner of the batches has it.
+    """The properties that a worker must share with the owner of the batches.
 
     Attributes:
         version: of the kernel's source; "": it is the same.

@@ -33,7 +33,7 @@ FILE = "campaign.jsonl"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What every search of a campaign has in common.
+    """The options that all searches of a campaign share.
 
     Attributes:
         fixed: on the repaired kernel.

@@ -39,7 +39,7 @@ Resource = tuple[object, ...]
 
 
 class Footprint(NamedTuple):
-    """What an operation reads and writes."""
+    """The resources that an operation reads and writes."""
 
     reads: frozenset[Resource]
     writes: frozenset[Resource]
@@ -203,7 +203,7 @@ MOST = 1 << 16
 
 
 def footprint(code: str, target: int, args: Args) -> Footprint:
-    """What an operation that is asked for will read and write, as far as that shows before it is performed.
+    """The footprint of an operation that is asked for, as far as it shows before the operation is performed.
 
     Args:
         code, target, args: as `nodes.cpu.Pending` has them.

@@ -74,7 +74,7 @@ class Place:
         return Place(asleep, self.tree[0].rest)
 
     def own(self) -> list[Event]:
-        """What was explored here."""
+        """The events that were explored here."""
         return list(self.asleep.values())[self.inherited :]
 
     def add(self, events: list[Event]) -> None:

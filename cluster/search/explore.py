@@ -29,7 +29,7 @@ from shared.scenario.model import Results, Scenario
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What a systematic search has seen, since the points were known.
+    """The classes that a systematic search has seen, since the points were known.
 
     Attributes:
         exhausted: everything within its bound.
@@ -104,7 +104,7 @@ class Exploration:
 
 
 class Behind(NamedTuple):
-    """A search of what can come behind the first operations of a run.
+    """A search of the executions that begin with the first operations of a run.
 
     Attributes:
         journals: of these operations.
@@ -121,7 +121,7 @@ LOOK_S = 0.1
 
 
 class Account(NamedTuple):
-    """What one execution adds to the totals.
+    """The numbers that one execution adds to the totals.
 
     Attributes:
         notes: signatures, as Exploration has them.

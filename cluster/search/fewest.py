@@ -25,7 +25,7 @@ from shared.scenario.model import Scenario
 
 @dataclass(frozen=True)
 class Fewest:
-    """What is known of the preemptions that a finding needs.
+    """The number of preemptions that a finding needs, as far as it is known.
 
     Attributes:
         preemptions: with so many it is to be had.

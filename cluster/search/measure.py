@@ -23,7 +23,7 @@ LEAST_EXECUTIONS = 10
 
 @dataclass(slots=True)
 class Measured:
-    """What was measured of one scenario.
+    """The measured values of one scenario.
 
     Attributes:
         operations_per_second, schedules_per_second: of the repaired kernel.

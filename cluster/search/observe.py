@@ -187,7 +187,7 @@ def _part(code: str, args: Args) -> int:
 
 
 def touched(code: str, target: int, args: Args) -> list[Touched]:
-    """What an operation reads and writes, as far as a prediction is made of it; locks are not part of it."""
+    """The locations that an operation reads and writes, as far as predictions use them; locks are left out."""
     if code in ("load", "store"):
         return [Touched(("field", target, _part(code, args)), code == "store"), Touched(("struct", target, 0), False)]
     if code in ("free", "renew"):

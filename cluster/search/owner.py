@@ -32,7 +32,7 @@ class Owner(ABC):
         """Adds one batch after another until the search is over; comes back now and then."""
 
     def covered(self) -> Coverage | None:
-        """What a systematic search has seen."""
+        """The coverage of a systematic search."""
         return None
 
     def _ends(self, finding: Confirmed) -> bool:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 
 class Pool(Protocol):
-    """Workers that have been told what is searched.
+    """Workers that have been sent the setup of the search.
 
     Attributes:
         workers: how many.
@@ -28,7 +28,7 @@ class Pool(Protocol):
         """Run a batch; it has this number."""
 
     def wait(self, seconds: float) -> list[tuple[int, bytes]]:
-        """What has come of batches by now, in any order; waits so long for the first.
+        """The results of batches by now, in any order; waits so long for the first result.
 
         Raises: ProjectBug, UserMistake - as the worker has raised it; Infrastructure - a batch costs every worker its
             life.

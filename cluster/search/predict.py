@@ -63,7 +63,7 @@ NUMBER = re.compile(r":\d+")
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What may happen, and how to bring it about.
+    """A defect that another schedule may show, and the way to this schedule.
 
     Attributes:
         kind: one of KINDS.
@@ -93,12 +93,12 @@ class Prediction:
 
     @property
     def signature(self) -> tuple[object, ...]:
-        """What makes two predictions the same."""
+        """Two predictions with this value are the same."""
         return self.target, self.delayed.context, self.other.context, self.alike
 
     @property
     def alike(self) -> tuple[object, ...]:
-        """What makes two predictions alike: all except the object that they are about, and the contexts' numbers."""
+        """Two predictions with this value are alike: they may differ in the object, and in the contexts' numbers."""
         delayed, other = self.delayed, self.other
         return (
             self.kind, self.location, self.back, self.short, self.value,
@@ -108,7 +108,7 @@ class Prediction:
 
     @property
     def way(self) -> tuple[object, ...]:
-        """What makes two predictions of one execution have the same schedule."""
+        """Two predictions of one execution with this value have the same schedule."""
         goal = (self.goal.code, self.goal.target, self.goal.part, self.short) if self.back else ()
         return self.held.context, self.held.n, self.goal.context, self.value, goal
 

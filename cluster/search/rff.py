@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class Uses:
-    """Who uses a location: kinds of reads and of writes, and names of contexts."""
+    """The uses of a location: kinds of reads and of writes, and names of contexts."""
 
     def __init__(self) -> None:
         self.reads: dict[Kind, None] = {}

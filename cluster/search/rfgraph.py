@@ -106,7 +106,7 @@ class Graph:
         return [resource for resource in event.own.reads if self.plain(resource)]
 
     def _ordered(self, event: Event) -> tuple[set[Resource], set[Resource]]:
-        """What an event reads and writes that is ordered."""
+        """The ordered resources that an event reads and writes."""
         reads = {resource for resource in event.own.reads if not self.plain(resource)}
         writes = {resource for resource in event.own.writes if not self.plain(resource)}
         if event.writes is not event.own.writes:  # interrupts raised, in their order
@@ -228,7 +228,7 @@ class Graph:
                 yield Other(event, more, self._before(event, place, more, sources), sources)
 
     def _own(self, place: int) -> tuple[Cut, Sources]:
-        """What the event at a place does observe."""
+        """The events that the event at a place observes."""
         clock, cpu = self.clocks[place], self.events[place].cpu
         return (*clock[:cpu], clock[cpu] - 1, *clock[cpu + 1 :]), self.sources[place]
 

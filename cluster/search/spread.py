@@ -118,7 +118,7 @@ class Rounds(Owner):
                 yield
 
     def _plan(self) -> None:
-        """Another round, which goes by what is known now."""
+        """Another round, which uses the present knowledge."""
         begin = self.planned
         size = min(LARGEST, max(1, begin // SHARE), self.limit - begin)
         if size <= 0:

@@ -85,7 +85,7 @@ class Predict(Strategy):
 
     @property
     def left(self) -> list[Prediction]:
-        """What is predicted and was not tried, the next one first."""
+        """The predictions that were not tried, the next prediction first."""
         return [attempt.prediction for _, _, attempt in sorted(self._left) if attempt.prediction is not None]
 
     def everywhere(self) -> bool:
@@ -159,7 +159,7 @@ class Predict(Strategy):
         return default(enabled, current, self.last)
 
     def _steered(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
-        """Who continues, if the prediction says it."""
+        """The context that continues, if the prediction decides it."""
         prediction, base = self.attempt.prediction, self.attempt.base
         if prediction is None or base is None:
             return None

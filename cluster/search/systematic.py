@@ -146,7 +146,7 @@ class Stepwise(Systematic):
         return self.thread
 
     def _in_turn(self, candidates: Sequence[Thread], current: Thread | None) -> Thread:
-        """Who comes next by default."""
+        """The context that comes next by default."""
         return default(candidates, current, -1 if self.thread is None else self.thread.order)
 
     def _from(self, candidates: Sequence[Thread], current: Thread | None) -> list[Thread]:
@@ -162,7 +162,7 @@ class Stepwise(Systematic):
         self._began(event)
 
     def _close(self) -> None:
-        """What was begun has been performed."""
+        """The event that was begun has been performed."""
         event = self._open
         if event is not None:
             self._open = None

@@ -32,7 +32,7 @@ Location = tuple[int, int, int]
 
 
 class Touch:
-    """What one operation touches.
+    """The location that one operation touches.
 
     Attributes:
         writes: does it change the location, so that readers make a difference to it too?

@@ -37,7 +37,7 @@ AGAIN = "again"
 
 
 class Event:
-    """What a context does from one point to the next, or chooses.
+    """The step of a context from one point to the next, or its choice.
 
     Attributes:
         thread, cpu: which context, and the number of its processor.
@@ -171,7 +171,7 @@ class Trace:
     # -- events to come ----------------------------------------------------------------
 
     def event(self, thread: Thread) -> Event:
-        """What a context will do when it is picked, as far as that shows."""
+        """The event of a context when it is picked, as far as it shows before."""
         event = Event(thread.name, self._number(thread))
         processor = thread.processor
         has = processor.nested[-1] if processor.nested else processor.current

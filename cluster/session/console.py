@@ -32,7 +32,7 @@ MAX_STEPS = 1_000_000
 
 @dataclass
 class Answer:
-    """What a command says.
+    """The answer to a command.
 
     Attributes:
         exit: 0; 1: the machine has ended with a finding; 2: the command is wrong; 5: a file cannot be written.
@@ -251,7 +251,7 @@ class Console:
         return f"  {record['ctx']:<12}{number:>6}  {words}"
 
     def where(self, stop: Stop) -> Answer:
-        """Why the machine stands still, and what is next."""
+        """The reason why the machine stands still, and the next operation."""
         session = self.session
         enabled, finding = session.enabled(), session.finding
         operations = session.machine.operations

@@ -65,7 +65,7 @@ def make(path: Path, scenario: Scenario) -> str:
 
 
 def found_there(path: Path) -> str:
-    """What is wrong with a folder in which a session is to begin."""
+    """The reason why a session cannot begin in a folder."""
     if is_alive(path):
         return f"a machine runs in it already; to use it: uvmp attach {clean(path, 200)}"
     if (path / TOKEN).is_file() and (path / RUN).is_dir():
@@ -159,7 +159,7 @@ class Writer:
         self.flush()
 
     def flush(self) -> None:
-        """Write what has happened since. What could not be written is tried again the next time.
+        """Write the new records. Records that could not be written are tried again the next time.
 
         Raises: OSError, Infrastructure - a file cannot be written.
         """

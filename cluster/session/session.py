@@ -56,7 +56,7 @@ class Stop(NamedTuple):
 
 @dataclass
 class Going:
-    """What the machine was told to do.
+    """The command that lets the machine continue.
 
     Attributes:
         ctx: the context that performs it; None: the default schedule says, or another strategy.

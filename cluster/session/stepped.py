@@ -60,7 +60,7 @@ class Picks:
 
 
 class ByHand(Strategy):
-    """What the caller decides, pick by pick.
+    """The decisions of the caller, pick by pick.
 
     Attributes:
         home: the caller's greenlet.

@@ -195,7 +195,7 @@ class Sim(Scheduling):
         self.notes += notes
 
     def _at_rest(self, watched: list[Finding], wrong: Finding | None) -> list[Finding]:
-        """What is wrong with a run that has come to its end.
+        """The findings about a run that has come to its end.
 
         Args:
             wrong: what the memory oracle says.
@@ -212,7 +212,7 @@ class Sim(Scheduling):
         return findings
 
     def _endless(self, watched: list[Finding]) -> list[Finding]:
-        """What is wrong with a run that has had all operations that it may have."""
+        """The findings about a run that has had all operations that it may have."""
         long_waiting = set()
         for thread in self.threads.values():
             if thread.waits is not None and thread.waits[0] in self.route:

@@ -84,5 +84,5 @@ def digest(machine: Machine, heap: Heap, results: Results) -> bytes:
 
 
 def _plain(value: object) -> object:
-    """What a field holds; a handle by its numbers."""
+    """The value of a field; a handle as its numbers."""
     return (value.id, value.gen) if isinstance(value, Struct) else value

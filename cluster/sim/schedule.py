@@ -33,7 +33,7 @@ NESTED = 8
 
 @dataclass(slots=True)
 class Execution:
-    """What belongs to one execution.
+    """The state of one execution.
 
     Attributes:
         strategy: that chooses.
@@ -277,7 +277,7 @@ class Scheduling(ThinnedHeap):
 
 
 def _run_jobs(job: list[tuple[Scheduling, Thread]]) -> None:
-    """What a greenlet of the pool runs: the bodies of one context after another.
+    """The loop of a greenlet of the pool: it runs the bodies of one context after another.
 
     While it waits in the pool it has no reference to the engine, nor to itself: a greenlet that has not ended is
     nothing to the garbage collector, and would keep the engine, and the whole machine, forever.

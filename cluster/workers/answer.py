@@ -12,7 +12,7 @@ from shared.wire.codec import Form, decode, encode
 
 
 class Failure(NamedTuple):
-    """What a worker has raised.
+    """The error that a worker has raised.
 
     Attributes:
         user: it is a mistake of the user's. file, line, field: where.
@@ -70,7 +70,7 @@ class Worker:
         self.worker: Runs | None = None
 
     def begin(self, setup: bytes) -> bytes:
-        """Be told what is searched."""
+        """Take the setup of the search."""
         try:
             self.worker = _worker(setup)
             return encode(READY, None)

@@ -145,7 +145,7 @@ class Processes(Dealer[_Child]):
 
 
 def main() -> None:
-    """What a worker does: until its pipe is closed, it answers one message after another."""
+    """The loop of a worker: until its pipe is closed, it answers one message after another."""
     signals.ignore()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what else is written there is no answer

@@ -204,7 +204,7 @@ def _listing(rows: list[Line], width: int) -> Iterator[str]:
 
 
 def gap_words(row: Line) -> str:
-    """What stands instead of rows that are left out."""
+    """The line instead of rows that are left out."""
     if row.times:
         rows = "this row" if row.gap == 1 else f"these {row.gap} rows"
         return f"({rows}, {row.times:,} times; the last time:)"
