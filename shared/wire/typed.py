@@ -25,7 +25,7 @@ OWN: dict[type, Reader] = {}
 def read(kind: type[T], data: object) -> T:
     """The value of this type that has become `data` on its way.
 
-    Raises: TypeError, ValueError, LookupError - it is no such value.
+    Raises: TypeError, ValueError, LookupError - the data are not of this type.
     """
     value: T = reader(cast("Any", kind))(data)
     return value
