@@ -195,9 +195,7 @@ class Console:
             own = scenario.with_operations(None) if scenario.bound.operations == MAX_SESSION else scenario
             refuse_mismatch(token, own)
             if self.session.machine.operations:
-                raise UserMistake(
-                    "a token begins at the first operation, and this machine is behind its first operation"
-                )
+                raise UserMistake("a token begins at the first operation, which this machine has behind it")
             self.chooser, self.schedule = Deviate(token.deviations, strict=False), how
         elif how:
             raise UserMistake("expected: schedule default, schedule random SEED, or schedule TOKEN")
