@@ -215,11 +215,11 @@ def _start(path: Path, chosen: Chosen, asked: BootOptions) -> dict[str, Any]:
         if "pid" in answer:
             server.returncode = 0  # it is not waited for: it outlives this command
             return dict(answer)
-        written = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     finally:
         server.stdout.close()
         if server.returncode is None:
             _end(server)
+            written = (path / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
             shutil.rmtree(path, ignore_errors=True)
     message = clean(answer.get("message", ""), 500)
     if answer.get("exit") == Exit.USAGE:
