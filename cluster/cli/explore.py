@@ -32,8 +32,7 @@ from cluster.runs.folder import keep
 from cluster.search import SEARCHING, SYSTEMATIC
 from cluster.search.batch import Job
 from cluster.search.bounded import Preemptions
-from cluster.search.chance import chance_of_new, interval, percent
-from cluster.search.estimate import SAMPLES, about, estimate
+from cluster.search.chance import about, chance_of_new, interval, percent
 from cluster.search.explore import Behind, Coverage, Exploration, explore
 from cluster.search.near import Near, Site
 from cluster.search.spread import spread
@@ -218,10 +217,7 @@ def command(asked: ExploreOptions) -> int:
     search = _search(output, plan)
 
     why_not = _unmet(chosen, search) if asked.expect else None
-    estimated = _estimated(plan, search)
     _say(output, plan, search)
-    if estimated is not None:
-        output.say(f"about {about(estimated)} classes without a bound, estimated from {SAMPLES} random executions")
     unkept = _keep(output, chosen, search, folder)
     if search.interrupted and search.finding is None:
         code = Exit.INTERRUPTED
@@ -229,8 +225,7 @@ def command(asked: ExploreOptions) -> int:
         code = describe.verdict(output, asked.expect, why_not, search.finding)
         code = Exit.INTERRUPTED if search.interrupted else code
     end = End(code, asked.expect, why_not, search.interrupted, unkept)
-    told = _facts(plan, search) | {"estimated": estimated}
-    facts = document("explore", of_scenario(chosen.scenario), told, of_end(end))
+    facts = document("explore", of_scenario(chosen.scenario), _facts(plan, search), of_end(end))
     return output.end(facts, code, unkept)
 
 
@@ -319,15 +314,6 @@ def _distinct(search: Exploration) -> str:
     return f"{len(classes.seen):,} distinct, the next one is new with {chance}"
 
 
-def _estimated(plan: Plan, search: Exploration) -> float | None:
-    """How many classes there are without a bound, if a search for all of them has come to its limit."""
-    covered = search.coverage
-    over = covered is None or covered.exhausted or search.finding is not None or search.interrupted
-    if over or plan.start is not None or plan.strategy == "reads-from":
-        return None
-    return estimate(plan.chosen.scenario, search.racy, plan.granularity)
-
-
 def _unmet(chosen: Chosen, search: Exploration) -> str | None:
     """Why the scenario's expectation does not hold: the repaired kernel must have come to the sites, too."""
     scenario = chosen.scenario
@@ -406,6 +392,8 @@ def _covered(plan: Plan, search: Exploration, covered: Coverage, why: str) -> st
         return f"exhausted{plan.within}: {classes}{none} ({schedules}, {redundant}; {rate} per second)"
     endless = f", {covered.endless:,} of them without an end" if covered.endless else ""
     why = f", {why}" if why else ""
+    if covered.estimated is not None:
+        classes += f" of about {about(covered.estimated)}"
     return f"not exhausted{plan.within} in {schedules}{endless}{why}: {classes} ({redundant}; {rate} per second)"
 
 
@@ -447,6 +435,7 @@ def _facts(plan: Plan, search: Exploration) -> Facts:
         "preemptions": plan.preemptions,
         "exhausted": None if covered is None else covered.exhausted,
         "redundant": None if covered is None else covered.redundant,
+        "estimated": None if covered is None else covered.estimated,
         "seed": plan.seed,
         "granularity": plan.granularity,
         "bound": plan.limit,

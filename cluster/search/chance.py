@@ -30,3 +30,8 @@ def chance_of_new(once: int, executions: int) -> float:
 def percent(share: float) -> str:
     """In as many digits as mean something."""
     return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.2g} %"
+
+
+def about(count: float) -> str:
+    """An estimate, in as many digits as mean something."""
+    return f"{float(f'{count:.1g}'):,.0f}" if count < 1e6 else f"{count:.0e}"

@@ -188,6 +188,20 @@ class Optimal(Stepwise):
 
     # -- between executions --------------------------------------------------------------------
 
+    def expected(self) -> float:
+        """About how many executions there will have been when none is left.
+
+        At each place, the branches that are known are taken for trees of the same size: so much is behind the search
+        (Knuth, 1975, samples a tree so). A branch that races further down will add is not known yet.
+        """
+        share, behind = 1.0, 0.0
+        for place in self.places:
+            done = len(place.own())
+            branches = max(1, done + len(place.tree))
+            behind += share * done / branches
+            share /= branches
+        return self.executions / max(behind, share)
+
     def _learn(self) -> None:
         """Find what the races of the execution lead to."""
         trace = self.trace

@@ -17,6 +17,7 @@ from cluster.runs.replay import continued, replay
 from cluster.runs.token import Token, token_of
 from cluster.search import make
 from cluster.search.classes import Classes
+from cluster.search.dpor import Optimal
 from cluster.search.minimize import minimize
 from cluster.search.near import Site
 from cluster.search.strategy import DefaultFirst, SearchOver, Strategy, Systematic
@@ -36,12 +37,14 @@ class Coverage:
         classes: of executions, that it has told apart.
         redundant: executions that have shown nothing new.
         endless: executions that were ended because they had all operations that they may have.
+        estimated: about how many classes there are, if there are more and the strategy can tell.
     """
 
     exhausted: bool
     classes: int
     redundant: int
     endless: int
+    estimated: float | None = None
 
 
 @dataclass
@@ -255,7 +258,8 @@ def search(
         result.interrupted = True
     if systematic is not None:
         classes = systematic.executions - systematic.redundant
-        result.coverage = Coverage(over and not endless, classes, systematic.redundant, endless)
+        expected = systematic.expected() if isinstance(systematic, Optimal) and not over else None
+        result.coverage = Coverage(over and not endless, classes, systematic.redundant, endless, expected)
     looks.end()
     return result
 

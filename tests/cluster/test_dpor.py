@@ -116,6 +116,17 @@ def test_reads_and_writes_under_a_lock(threads: int, times: int, traces: int) ->
     assert count([locked_adder(times)] * threads) == traces
 
 
+@pytest.mark.parametrize(("threads", "times", "traces"), [(3, 1, 36), (2, 2, 34), (2, 3, 328)])
+def test_what_is_left_is_estimated(threads: int, times: int, traces: int) -> None:
+    """Within a factor of three, when a quarter has been seen."""
+    program = Program(setup_many, [adder(times)] * threads, None, brute.DETECT)
+    sim, strategy = Sim(*prepare(program.scenario()), set()), Optimal()
+    for _ in brute.walked(sim, strategy):
+        if strategy.executions == traces // 4:
+            assert traces / 3 < strategy.expected() < 3 * traces
+    assert strategy.executions == traces
+
+
 def set_both() -> None:
     CELL.value = 1
     OTHER.value = 1
