@@ -31,8 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests of a shipped scenario go to one worker of xdist: kit.searched() and other caches serve them there."""
+    """All tests of a shipped scenario go to one worker of xdist: kit.searched() and other caches serve them there.
+
+    Raises: pytest.UsageError - a test starts Ray, and is not marked for that.
+    """
     for item in items:
+        if "ray_session" in getattr(item, "fixturenames", ()) and item.get_closest_marker("live") is None:
+            raise pytest.UsageError(f"{item.nodeid} starts Ray; mark it with pytest.mark.live")
         call = getattr(item, "callspec", None)
         if call is not None and call.params.get("name") in SHIPPED:
             item.add_marker(pytest.mark.xdist_group(call.params["name"]))

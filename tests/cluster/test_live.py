@@ -138,6 +138,7 @@ def test_each_run_has_a_mark_of_its_own(live_machine: Boot, monkeypatch: pytest.
     assert len(set(marks)) == 2
 
 
+@pytest.mark.live
 def test_a_patch_travels_to_the_actors_and_does_not_stay_there(live_machine: Boot) -> None:
     """The same digests with it as in sim; an error of its own is the user's, with the line; then all is as it was."""
     scene = scenario("S3a").without_errata()
