@@ -74,7 +74,7 @@ class BootOptions(LiveOptions):
     ("uvmp boot laptop", "start a machine with a process on each CPU"),
     ("uvmp boot S3a-shipped --session s3a", "start the machine of a scenario"),
     ("uvmp attach s3a", "use it"),
-    ("uvmp boot laptop --engine live", "real processes perform the same, operation by operation"),
+    ("uvmp boot laptop --engine live", "the same, with real processes that follow each step"),
     ("uvmp boot --resume runs/live --session taken", "take over a run of real processes"),
 )
 @click.argument("what", metavar="SCENARIO|MACHINE", required=False)

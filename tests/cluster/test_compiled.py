@@ -40,7 +40,7 @@ from shared.port.port import here, kernel
 @kernel(exit="same")
 def staged_same(lock: int, *, more: int = 2) -> int:
     """Says what it was given."""
-    here.port.told.append(("body", lock, more))
+    here.port.events.append(("body", lock, more))
     return lock + more
 
 
