@@ -14,7 +14,6 @@ waited may stand behind the wait in sim, and still before it in its actor.
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from time import monotonic
 
@@ -25,7 +24,7 @@ from cluster.runs.replay import compare
 from cluster.session.stepped import Stepped
 from shared.detectors.machine_state import HostState
 from shared.errors import Diverged
-from shared.journal.record import Journals, Record, digest, read
+from shared.journal.record import Record, digest, read
 from shared.journal.runfile import SUFFIX
 from shared.port.struct import INDEX_MASK, KIND_SHIFT, KINDS, lock_name
 from shared.scenario.yaml import show
@@ -43,7 +42,7 @@ class Lockstep:
     Attributes:
         mirror: what the actors have performed; None: nothing yet.
         records: node -> how many records of its journal have been compared; `sizes`: how many bytes they have.
-        behind: processor -> its operations so far, and the kernel events after the last of them.
+        performed: processor -> its operations so far.
     """
 
     def __init__(self, machine: LiveMachine, folder: Path, run: str):
@@ -51,7 +50,7 @@ class Lockstep:
         self.mirror: Stepped | None = None
         self.records: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
-        self.behind: dict[str, tuple[int, int]] = {}
+        self.performed: dict[str, int] = {}
         self.began = monotonic()
 
     def follow(self, mirror: Stepped) -> None:
@@ -66,11 +65,12 @@ class Lockstep:
         news = {node: journal.records[self.records[node] :] for node, journal in journals.items()}
         if not any(news.values()):
             return self.check()
-        schedule = schedule_of(news, mirror.scenario, self._events(news))
+        schedule = schedule_of(news, mirror.scenario, self.performed)
         self.machine.actors.call("extend", encode(SCHEDULE, schedule))
         self.machine.until_quiet(following=True)
         compare(news, {node: self._written(node) for node, records in news.items() if records}, self.records)
         self.records = {node: len(journal.records) for node, journal in journals.items()}
+        self.performed = {processor.name: processor.k for processor in mirror.sim.machine.processors}
         self._compare_states(mirror)
 
     def check(self) -> None:
@@ -110,19 +110,7 @@ class Lockstep:
         machine.actors.call("start")
         self.mirror = mirror
         self.records, self.sizes = dict.fromkeys(config.nodes, 0), dict.fromkeys(config.nodes, 0)
-        self.behind = dict.fromkeys(config.processors, (0, 0))
-
-    def _events(self, news: Journals) -> dict[str, list[int]]:
-        """Processor -> how many kernel events it has recorded after its last old operation, and after each new one."""
-        performed = Counter(record["cpu"] for records in news.values() for record in records if "k" in record)
-        events = {}
-        for cpu, (k, last) in self.behind.items():
-            counts = events[cpu] = [last] + [0] * performed[cpu]
-            for record in news[cpu]:
-                if "k" not in record:
-                    counts[record["at"] - k] += 1
-            self.behind[cpu] = k + performed[cpu], counts[-1]
-        return events
+        self.performed = dict.fromkeys(config.processors, 0)
 
     def _written(self, node: str) -> list[Record]:
         """What a node has written since the last stop."""

@@ -351,14 +351,14 @@ def _error(text: str) -> Exception:
 
 
 def schedule_of(
-    follow: Journals | Beginning, scenario: Scenario, events: Mapping[str, list[int]] | None = None
+    follow: Journals | Beginning, scenario: Scenario, before: Mapping[str, int] | None = None
 ) -> Schedule:
     """The schedule of every node and processor: admission orders, program orders and places of kernel events.
 
     Behind a beginning each of them continues freely.
 
     Args:
-        events: where these came, as events_after() says it; None: as it says it of these journals.
+        before: processor -> operations that it has followed already; None: none.
     """
     journals = follow.journals if isinstance(follow, Beginning) else follow
     behind = [ANYBODY] if isinstance(follow, Beginning) else []
@@ -371,7 +371,7 @@ def schedule_of(
             if record["event"] == "choose":
                 choices[record["cpu"]].append((record["k"], choice_of(record)))
     local = {code for code, op in OPERATIONS.items() if op.local}
-    events = events_after(journals) if events is None else events
+    events = events_after(journals, before)
     return Schedule(
         {
             node: [

@@ -231,7 +231,8 @@ class Runner(ProcessorPort):
         if isinstance(delivery, ProgramOrder):
             assert self.follow is not None
             self.follow += delivery.contexts
-            self.events[-1:] = delivery.events
+            self.events[-1] += delivery.events[0]
+            self.events += delivery.events[1:]
             self.choices.update(delivery.choices)
             return
         self.received += 1

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from operator import itemgetter
 
 from shared.errors import LogIncomplete
@@ -159,22 +159,27 @@ def linearize(journals: Journals) -> list[Record]:
     return [record for record in in_order(journals) if "k" in record]
 
 
-def events_after(journals: Journals) -> dict[str, list[int]]:
+def events_after(journals: Journals, before: Mapping[str, int] | None = None) -> dict[str, list[int]]:
     """Processor -> how many kernel events it recorded after its operation 0, 1, 2 ... and before the next.
 
     That says more than the order of operations: whether a context that had waited continued, as far as its next
     operation, before an interrupt was taken, or only afterwards.
+
+    Args:
+        before: processor -> operations that come before those of the journals, the last of which is number 0; None:
+            none.
     """
+    first = before or {}
     last: Counter[str] = Counter()
     for records in journals.values():
         for record in records:
             if "k" in record:
                 last[record["cpu"]] = max(last[record["cpu"]], record["k"])
-    counts = {cpu: [0] * (k + 1) for cpu, k in last.items()}
+    counts = {cpu: [0] * (k - first.get(cpu, 0) + 1) for cpu, k in last.items()}
     for node, records in journals.items():
         for record in records:
-            if "k" not in record and record["at"] < len(counts.setdefault(node, [0])):
-                counts[node][record["at"]] += 1
+            if "k" not in record and (at := record["at"] - first.get(node, 0)) < len(counts.setdefault(node, [0])):
+                counts[node][at] += 1
     return counts
 
 
