@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cluster.search.strategy import Strategy
-from cluster.search.touch import FAMILIES, LOCK, MEMORY, MMU, WORD, Location, touch
+from cluster.search.touch import FAMILIES, LOCK, MEMORY, MMU, WORD, Location, touched_by
 from nodes.cpu import Thread
 from shared.wire.messages import OPERATIONS
 
@@ -62,21 +62,23 @@ class PartialOrder:
     def performs(self, thread: Thread) -> None:
         """A context performs its pending operation, or continues behind a wait."""
         takes, asks = thread.processor.takes(thread), thread.asks
-        lock = self.requests.get(thread) if self.requests else None
+        lock = self.requests.get(thread)
         if lock is not None and takes is None:
             self._got(thread, lock)
-        if takes is None and asks is None:
+        if takes is not None:
+            code = takes
+        elif asks is not None:
+            code = asks[0]
+        else:
             if thread.waits is not None and lock is None:
                 self._follows(thread, _waited_for(thread.waits), ())
             return
-        code = takes if asks is None or takes is not None else asks[0]
-        assert code is not None
         if code in ("run", "intr", "iret"):
             raised = self.raised.get(thread.order) if code == "intr" else None
             also: Sequence[Location] = () if thread.waits is None else (_waited_for(thread.waits),)
             self._event(thread, code, (PROCESSOR, _processor(thread), 0), True, also, raised.pop(0) if raised else 0)
             return
-        touched = touch(thread)
+        touched = None if asks is None else touched_by(asks)
         if touched is None:
             self._follows(thread, None, ())
             return

@@ -47,8 +47,11 @@ class Touch:
 def touch(thread: Thread) -> Touch | None:
     """What a context's pending operation touches; None: nothing that another context can touch, or it is not known."""
     asks = thread.asks
-    if asks is None or thread.processor.takes(thread) is not None:
-        return None
+    return None if asks is None or thread.processor.takes(thread) is not None else touched_by(asks)
+
+
+def touched_by(asks: tuple[str, int, tuple[object, ...]]) -> Touch | None:
+    """What an operation touches, as Thread.asks has it; None: nothing that another context can touch."""
     code, target, args = asks
     family = FAMILIES[code]
     if family == FIELD:
