@@ -28,6 +28,8 @@ WIDTH, MIN_WIDTH = 80, 40
 MAX_MISTAKES = 20
 #: characters of a line, and of an error
 LONGEST, LONGEST_ERROR = 20_000, 2_000
+#: with what the line of an error begins
+ERROR = "uvmp: error: "
 
 
 def coloured(stream: TextIO) -> bool:
@@ -228,7 +230,7 @@ def complain(args: list[str], message: str, code: int, error: BaseException | No
 def say_error(message: str) -> None:
     """An error's line; of a longer text, as Ray's, the first one."""
     first = clean(message.strip().split("\n")[0], LONGEST_ERROR)
-    text = "uvmp: interrupted" if message == "interrupted" else f"uvmp: error: {first}"
+    text = "uvmp: interrupted" if message == "interrupted" else f"{ERROR}{first}"
     line = fit(shown(text, sys.stderr), sys.stderr)
     click.echo(click.style(line, fg="red"), file=sys.stderr, color=coloured(sys.stderr))
 

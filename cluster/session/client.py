@@ -9,14 +9,12 @@ from typing import Any
 
 import msgpack
 
+from cluster.cli.output import ERROR
 from cluster.session.folder import LOG, SOCKET, TOKEN, address, found_there
 from cluster.signals import restored
 from nodes.host.stream import Caller, Kind, Stream, greet
 from shared.errors import Infrastructure, UserMistake
 from shared.text import clean
-
-#: with what the line of an error begins
-ERROR = "uvmp: error: "
 
 
 class Client:
