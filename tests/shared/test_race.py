@@ -595,6 +595,16 @@ def test_the_big_lock_orders_and_guards_nothing() -> None:
     assert recorder.races() == [RACE] and "holding no lock" in recorder.only().story[0]
 
 
+def woken_behind_a_store() -> Recorder:
+    """A sleeps; B stores, and wakes A, which goes on."""
+    recorder = Recorder()
+    recorder("A", "sleep", chan="thing:0", wmesg="nap", fn="f")
+    recorder.store("B")
+    recorder("B", "wakeup", chan="thing:0", woke=["A"])
+    recorder("A", "run")
+    return recorder
+
+
 def test_a_wakeup_is_known_to_a_sleeper_only_when_it_goes_on() -> None:
     """It releases its interlock after it has queued: what woke it meanwhile is not told to the lock's next holder."""
     recorder = Recorder()
@@ -605,21 +615,13 @@ def test_a_wakeup_is_known_to_a_sleeper_only_when_it_goes_on() -> None:
     recorder.unlock("A", granted=["C"])
     recorder.store("C")
     assert recorder.races() == [RACE]
-    recorder = Recorder()
-    recorder("A", "sleep", chan="thing:0", wmesg="nap", fn="f")
-    recorder.store("B")
-    recorder("B", "wakeup", chan="thing:0", woke=["A"])
-    recorder("A", "run")
+    recorder = woken_behind_a_store()
     recorder.store("A")
     assert recorder.races() == []
 
 
 def test_the_release_of_a_lock_is_part_of_going_to_sleep_only_right_behind_it() -> None:
-    recorder = Recorder()
-    recorder("A", "sleep", chan="thing:0", wmesg="nap", fn="f")
-    recorder.store("B")
-    recorder("B", "wakeup", chan="thing:0", woke=["A"])
-    recorder("A", "run")
+    recorder = woken_behind_a_store()
     recorder.unlock("A")
     recorder.lock("C")
     recorder.store("C")
