@@ -138,10 +138,14 @@ def test_who_failed_and_was_killed_is_dead_although_it_still_answers(
 ) -> None:
     """Else it would die in the next attempt, and take a restart that was for another death."""
     actors = live_machine(scene(), fresh=True).actors
+    pid = actors.pids["cpu1"]
     with monkeypatch.context() as patches:
         patches.setattr(actors.ray, "kill", lambda handle: None)
-        patches.setattr("cluster.live.actors.STOP_S", 0.0)
+        patches.setattr("cluster.live.actors.STOP_S", 0.2)
+        os.kill(pid, signal.SIGSTOP)
         actors.stop("halt", spare=[name for name in actors.handles if name != "cpu1"])
+        os.kill(pid, signal.SIGCONT)
+    assert actors.gather([actors.handles["cpu1"].here.remote()])[0].pid == pid, "and it answers"
     assert actors.dead() == ["cpu1"]
     actors.start(["cpu1"])
     assert actors.dead() == []
