@@ -244,7 +244,7 @@ def install(patch: Patch) -> None:
     for name, function in patch.replaced.items():
         patch.before[name] = SEAMS[name](function)
     for name, sentence in patch.declared.items():
-        ERRATA[name] = Erratum(name, name, sentence, Status.HYPOTHETICAL, (patch.file,), sentence, ())
+        ERRATA[name] = Erratum(name, name, sentence, Status.HYPOTHETICAL, (patch.file,), sentence)
     _here.applied = patch
 
 

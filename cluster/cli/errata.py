@@ -78,4 +78,5 @@ def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
 
 
 def _document(erratum: Erratum) -> dict[str, object]:
-    return {**asdict(erratum), "row": erratum.row, "big_lock": erratum.big_lock, "detectors": list(erratum.detectors)}
+    derived = ("findings", "scenarios", "row", "big_lock", "detectors")
+    return asdict(erratum) | {name: getattr(erratum, name) for name in derived}

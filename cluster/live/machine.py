@@ -350,9 +350,7 @@ def _error(text: str) -> Exception:
     return Infrastructure(message if kind == Infrastructure.__name__ else text)
 
 
-def schedule_of(
-    follow: Journals | Beginning, scenario: Scenario, before: Mapping[str, int] | None = None
-) -> Schedule:
+def schedule_of(follow: Journals | Beginning, scenario: Scenario, before: Mapping[str, int] | None = None) -> Schedule:
     """The schedule of every node and processor: admission orders, program orders and places of kernel events.
 
     Behind a beginning each of them continues freely.

@@ -24,8 +24,6 @@ CATALOGUE = (
             whole amap is: a program that unmaps parts of large regions grows and grows. The later code has a variable
             of its own for the end of the range.
         """),
-        findings=("invariant",),
-        scenarios=("E4",),
     ),
     Erratum(
         id="amap_ref.whole-taken-for-part",
@@ -43,8 +41,6 @@ CATALOGUE = (
             whole amap dies. That the counts begin too often is in the source; that they are also wrong follows from
             the order of its lines.
         """),
-        findings=("invariant",),
-        scenarios=("E5",),
     ),
     Erratum(
         id="uvm_anfree.page-freed-unlocked",
@@ -65,8 +61,6 @@ CATALOGUE = (
             0xdeadbeef into the fields of a free page, and traps. Later versions of uvm_anfree() hold the lock. The
             lines are in the source; the interleaving is our inference.
         """),
-        findings=("data-race", "use-after-free", "invariant"),
-        scenarios=("E58", "E58-shipped"),
     ),
     Erratum(
         id="uvm_anfree.busy-page-mapped",
@@ -86,7 +80,5 @@ CATALOGUE = (
             The pagedaemon has write-protected the page, so a store takes a fault and is safe. The source has the
             lines; the interleaving is ours. The repaired kernel unmaps the page at once.
         """),
-        findings=("oracle",),
-        scenarios=("E66",),
     ),
 )

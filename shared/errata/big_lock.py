@@ -16,14 +16,18 @@ from shared.findings import FINDINGS
 
 
 class Search(NamedTuple):
-    """What a search of one scenario, with its errata and the big lock, came to.
+    """What one scenario shows, and what a search of it, with its errata and the big lock, came to.
 
     Attributes:
+        errata: names of those that it switches on.
+        findings: kinds of finding that it expects with them.
         kind: of the finding; "results" if the scenario expects results and these came; "" if nothing was seen.
         strategy: by which it was found; "" if nothing was seen.
         schedule: number of the schedule that showed it; if nothing was seen, of all schedules searched.
     """
 
+    errata: tuple[str, ...]
+    findings: tuple[str, ...]
     kind: str
     strategy: str
     schedule: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.errata.big_lock import BigLock, verdict
+from shared.errata.big_lock import BigLock, Search, verdict
 from shared.errata.big_lock_table import SEARCHES
 from shared.errata.explained import Explained
 from shared.findings import FINDINGS
@@ -39,8 +39,6 @@ class Erratum:
         status: how it is known.
         source: file, revision and date from which it is known.
         story: what the code did, the interleaving, the symptom, the repair.
-        findings: kinds of finding by which it shows; none: it only costs something, and shows in results.
-        scenarios: ids of the scenarios that switch it on.
     """
 
     id: str
@@ -49,8 +47,6 @@ class Erratum:
     status: Status
     source: tuple[str, ...]
     story: str
-    findings: tuple[str, ...]
-    scenarios: tuple[str, ...] = ()
 
     @property
     def row(self) -> str:
@@ -58,14 +54,30 @@ class Erratum:
         return self.name.rstrip("abcdefghijklmnopqrstuvwxyz")
 
     @property
+    def searches(self) -> dict[str, Search]:
+        """Of each scenario that switches it on, first of those that switch on nothing else."""
+        mine = [name for name, search in SEARCHES.items() if self.name in search.errata]
+        return {name: SEARCHES[name] for name in sorted(mine, key=lambda name: len(SEARCHES[name].errata))}
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        """Ids of the scenarios that switch it on."""
+        return tuple(self.searches)
+
+    @property
+    def findings(self) -> tuple[str, ...]:
+        """Kinds of finding by which it shows; none: it only costs something, and shows in results."""
+        return tuple(dict.fromkeys(kind for search in self.searches.values() for kind in search.findings))
+
+    @property
     def big_lock(self) -> BigLock:
         """How it shows on a machine with the big lock, as the searches of its scenarios came out."""
-        return verdict(tuple(SEARCHES[name] for name in self.scenarios if name in SEARCHES))
+        return verdict(tuple(self.searches.values()))
 
     @property
     def big_lock_schedules(self) -> int:
         """In how many schedules with the big lock nothing was seen of it, over its scenarios."""
-        return sum(SEARCHES[name].schedule for name in self.scenarios if name in SEARCHES and not SEARCHES[name].kind)
+        return sum(search.schedule for search in self.searches.values() if not search.kind)
 
     @property
     def detectors(self) -> tuple[str, ...]:

@@ -23,8 +23,6 @@ CATALOGUE = (
             of January 2001 asserts the lock in uvm_anon_lockloanpg(). The log does not name the caller; the source of
             early 2000 shows it. The consequence is our inference.
         """),
-        findings=("lock-assert", "spin-forever"),
-        scenarios=("S3l", "S3l-shipped"),
     ),
     Erratum(
         id="uvm_loanzero.anon-unlocked",
@@ -42,8 +40,6 @@ CATALOGUE = (
             the page allocator, the anons and the fault handler; that the loans needed the same repair follows from
             both sources. One CPU is enough to see it.
         """),
-        findings=("lock-assert",),
-        scenarios=("S3m",),
     ),
     Erratum(
         id="uvm_fault.loan-broken-page-clean",
@@ -63,8 +59,6 @@ CATALOGUE = (
             and the borrower's data is gone. The omission in uvm_fault() is in the source; the consequence is our
             inference. The repaired kernel clears the mark in both places.
         """),
-        findings=("panic",),
-        scenarios=("E56",),
     ),
     Erratum(
         id="uvm_unloanpage.loaned-left-off-queues",
@@ -81,8 +75,6 @@ CATALOGUE = (
             off its queue. In this one, as in 2001, a loan wires the page, and the erratum leaves the page off the
             queues when the wiring ends.
         """),
-        findings=("invariant",),
-        scenarios=("E26",),
     ),
     Erratum(
         id="uvm_unloanpage.owner-unlocked",
@@ -103,8 +95,6 @@ CATALOGUE = (
             starts over if the lock is held. The rule and the missing lock are in the sources, the interleaving is our
             inference.
         """),
-        findings=("data-race", "invariant"),
-        scenarios=("E26b", "E26b-shipped"),
     ),
     Erratum(
         id="uvm_fault.loaned-neighbour-writable",
@@ -123,8 +113,6 @@ CATALOGUE = (
             was promised the page as it was, and sees the new contents. The missing test is in the source; later
             versions map such a page read-only. The consequence is our inference.
         """),
-        findings=("oracle",),
-        scenarios=("E51",),
     ),
     Erratum(
         id="uvm_loanuobj.offset-forgotten",
@@ -139,8 +127,6 @@ CATALOGUE = (
             from nearer to the start of the file: what a program writes to a pipe comes out as other data. Later
             versions add the offset. One CPU is enough to see it.
         """),
-        findings=("oracle",),
-        scenarios=("E52",),
     ),
     Erratum(
         id="uvm_loanentry.object-locked-too-early",
@@ -159,8 +145,6 @@ CATALOGUE = (
             read fails, or if the map has changed, uvm_loan() takes everything for unlocked, looks the entry up again,
             and locks the object a second time. The early lock is in the source; the interleavings are our inference.
         """),
-        findings=("held-across-sleep", "spin-forever"),
-        scenarios=("E53", "E53-shipped"),
     ),
     Erratum(
         id="uvm_loanuobj.dying-anon-revived",
@@ -179,8 +163,6 @@ CATALOGUE = (
             and hands out an anon that is on the free list a moment later. The window is in the source; that anybody
             fell into it is our inference. The repaired kernel leaves such an anon alone until it is gone.
         """),
-        findings=("kassert", "invariant"),
-        scenarios=("E54", "E54-shipped"),
     ),
     Erratum(
         id="uvm_fault.loan-broken-wiring-stays",
@@ -200,8 +182,6 @@ CATALOGUE = (
             wired pages; which ones is our inference. In the repaired kernel wired memory is not lent, as NetBSD decided
             later for loans to the kernel, and mlock(2) breaks the loans of what it wires.
         """),
-        findings=("kassert", "invariant"),
-        scenarios=("E55", "E55-shipped"),
     ),
     Erratum(
         id="uvm_pageadopt.queue-kept",
@@ -223,8 +203,6 @@ CATALOGUE = (
             single inactive queue of 2001 ended this. The lines are in the source; probably no user saw it, since loans
             to anons had no users in NetBSD.
         """),
-        findings=("invariant",),
-        scenarios=("E59",),
     ),
     Erratum(
         id="uvm_pageunwire.count-underflows",
@@ -239,8 +217,6 @@ CATALOGUE = (
             "caller did not check wire count". The defect alone does nothing. It hides other defects, here E62a, until
             long after. The repair is an assertion of later versions.
         """),
-        findings=("invariant",),
-        scenarios=("E46",),
     ),
     Erratum(
         id="amap_add.wired-elsewhere",
@@ -261,8 +237,6 @@ CATALOGUE = (
             is not wired, and the old page stays wired. The repaired kernel copies at the fork what anybody has
             wired.
         """),
-        findings=("kassert", "invariant"),
-        scenarios=("E62a", "E46"),
     ),
     Erratum(
         id="uvm_fault.promotion-unmaps-wired",
@@ -282,7 +256,5 @@ CATALOGUE = (
             WIRED!". In the repaired kernel wired mappings of the file's page stay: the processes that share the amap
             have none.
         """),
-        findings=("panic",),
-        scenarios=("E62b", "E62b-munlock"),
     ),
 )

@@ -26,8 +26,6 @@ CATALOGUE = (
             uniprocessor kernel has no such locks. The repair locks the new anon at once, and unlocks it before
             uvm_anfree(). The assertion in uvm_anfree() that found the defect came with the same change.
         """),
-        findings=("locked-anon-freed", "spin-forever"),
-        scenarios=("S3a", "S3a-shipped"),
     ),
     Erratum(
         id="uvm_fault.case1b-anon-unlocked",
@@ -45,8 +43,6 @@ CATALOGUE = (
             without a swap slot. A search over 4,000 schedules with swapctl(8) on another CPU found none. The repair
             locks the new anon at once and unlocks it together with the old one.
         """),
-        findings=("lock-assert",),
-        scenarios=("S3b",),
     ),
     Erratum(
         id="uvm_fault.case2-anon-unlocked",
@@ -63,8 +59,6 @@ CATALOGUE = (
             without a swap slot. The repair locks the new anon, and passes it to uvmfault_unlockall(), which unlocks
             it.
         """),
-        findings=("lock-assert", "data-race"),
-        scenarios=("S3c", "S3c-race"),
     ),
     Erratum(
         id="uvm_fault.anon-freed-with-ref",
@@ -82,8 +76,6 @@ CATALOGUE = (
             freed while it is still referenced. Since January 2001 uvm_anfree() asserts that the count is 0, and
             its callers drop the reference first.
         """),
-        findings=("kassert",),
-        scenarios=("S3d",),
     ),
     Erratum(
         id="amap_copy.unused-amap-unlocked",
@@ -103,8 +95,6 @@ CATALOGUE = (
             revision 1.28 fails its own assertion. On a kernel without LOCKDEBUG the defect harms nothing, since the
             lock is gone together with its amap.
         """),
-        findings=("lock-assert",),
-        scenarios=("S3f",),
     ),
     Erratum(
         id="uvmspace_fork.shared-amap-unlocked",
@@ -124,8 +114,6 @@ CATALOGUE = (
             shares it can fault in a new page: the walk reads the list of used slots and its length while amap_add()
             writes them.
         """),
-        findings=("lock-assert", "data-race"),
-        scenarios=("S3g", "S3g-shipped"),
     ),
     Erratum(
         id="amap_unref.amap-unlocked",
@@ -144,8 +132,6 @@ CATALOGUE = (
             still there, and no thread frees the amap and its memory. Or one process frees the amap while another one
             still uses it.
         """),
-        findings=("lock-assert", "invariant", "use-after-free"),
-        scenarios=("S3h", "S3h-shipped", "S3h-freed"),
     ),
     Erratum(
         id="uvm_fault.case1-old-anon-unlocked",
@@ -165,8 +151,6 @@ CATALOGUE = (
             process that waits for this page may wait without end. uvmfault_anonget() also releases the anon's lock
             before it sleeps, which may be another process's.
         """),
-        findings=("lock-assert", "invariant", "lost-wakeup", "deadlock"),
-        scenarios=("S3i", "S3i-shipped", "S3i-sleeper"),
     ),
     Erratum(
         id="amap_cow_now.returns-amap-locked",
@@ -180,8 +164,6 @@ CATALOGUE = (
             fault asks for the amap's lock, which no thread will release, and spins. A uniprocessor kernel has no
             such locks, and works. The repair is one line, an unlock after the loop.
         """),
-        findings=("held-at-exit", "spin-forever"),
-        scenarios=("E1", "E1-shipped"),
     ),
     Erratum(
         id="amap_cow_now.restart-own-copy",
@@ -200,8 +182,6 @@ CATALOGUE = (
             than one reference belong to the parent and must be resident; a copy has one reference. The repair looks
             at the count before it insists on a page.
         """),
-        findings=("panic",),
-        scenarios=("E2",),
     ),
     Erratum(
         id="uvmfault_anonget.caller-unlocks-again",
@@ -218,7 +198,5 @@ CATALOGUE = (
             LOCKDEBUG is our inference: two processes copy one page at the same time, and the original is left with no
             reference and no owner.
         """),
-        findings=("lock-not-held", "invariant"),
-        scenarios=("E3", "E3-shipped"),
     ),
 )

@@ -20,8 +20,6 @@ CATALOGUE = (
             uvm_fault_unwire_locked() reads on in it. In the order of the logs the lock came before that look: a
             kernel with the look and without the lock is our combination, as is the interleaving.
         """),
-        findings=("lock-assert", "use-after-free", "panic"),
-        scenarios=("S7", "S7-shipped"),
     ),
     Erratum(
         id="uvm_swap_init.device-with-old-codes",
@@ -42,8 +40,6 @@ CATALOGUE = (
             the changes. So is the repair: each node of the machine reports a digest of its tables at start, and a
             machine with a mismatch does not boot.
         """),
-        findings=("table-mismatch", "invariant"),
-        scenarios=("S4", "S4-shipped"),
     ),
     Erratum(
         id="uvm_fault.intrsafe-looked-up",
@@ -62,8 +58,6 @@ CATALOGUE = (
             fault on one of them before it takes any other lock. The log tells of a locking problem; the interleaving
             is ours.
         """),
-        findings=("locking-against-myself", "spin-forever"),
-        scenarios=("S8a", "S8a-shipped"),
     ),
     Erratum(
         id="uvm_fault.intrsafe-list-unused",
@@ -79,8 +73,6 @@ CATALOGUE = (
             at once, and the trap reports the address. We do not know that there was a kernel that had the assertion
             and not the list.
         """),
-        findings=("panic",),
-        scenarios=("S8b",),
     ),
     Erratum(
         id="uvmfault_relock.checks-parent-version",
@@ -99,8 +91,6 @@ CATALOGUE = (
             tells only that the helpers became simpler. The repaired kernel compares the version of the map that has
             the entry.
         """),
-        findings=("use-after-free",),
-        scenarios=("S12a",),
     ),
     Erratum(
         id="uvmfault_anonget.slot-from-translated-address",
@@ -116,8 +106,6 @@ CATALOGUE = (
             slot: panic. With other sizes it would be another page's slot. The change of January 1999 left one
             address. We do not know that a submap was ever translated.
         """),
-        findings=("panic",),
-        scenarios=("S12b",),
     ),
     Erratum(
         id="vm_map_lock.flags-unlocked-before-sleep",
@@ -137,8 +125,6 @@ CATALOGUE = (
             mlock(2) of the process can wake it. In later versions flags_lock is the interlock of the sleep. NetBSD of
             2000 had hardly any processes with threads; the interleaving is our inference.
         """),
-        findings=("lost-wakeup",),
-        scenarios=("E57",),
     ),
     Erratum(
         id="uvm_map_clean.given-up-page-stays-mapped",
@@ -156,8 +142,6 @@ CATALOGUE = (
             panics. The old code has these lines; the consequence is our inference. The repaired kernel removes
             the mapping together with the reference.
         """),
-        findings=("oracle",),
-        scenarios=("E50",),
     ),
     Erratum(
         id="uvmspace_fork.sharing-parent-needs-copy",
@@ -179,8 +163,6 @@ CATALOGUE = (
             kernel leaves the parent's entry alone, and write-protects the pages in all maps that share the amap.
             amap_share_protect() was made for this, and had no caller.
         """),
-        findings=("oracle", "panic"),
-        scenarios=("E60", "E60-child", "E60-panic"),
     ),
     Erratum(
         id="uvm_unmap_remove.stale-hint",
@@ -197,7 +179,5 @@ CATALOGUE = (
             entry, so that a fault finds what was unmapped. The old source has the lines; the consequence is our
             inference. Later versions move the hint once more after the unwiring, as the repaired kernel does.
         """),
-        findings=("use-after-free",),
-        scenarios=("E63",),
     ),
 )

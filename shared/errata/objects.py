@@ -23,8 +23,6 @@ CATALOGUE = (
             "uvn_get". But the unified buffer cache had replaced uvn_io() in November 2000, before the contract
             changed.
         """),
-        findings=("deadlock",),
-        scenarios=("S1e",),
     ),
     Erratum(
         id="uvm_fault.wired-anon-stays-clean",
@@ -41,8 +39,6 @@ CATALOGUE = (
             mark before it frees the slot. One process on one CPU is enough. What happens at slot 0 is our reading of
             the code.
         """),
-        findings=("panic", "oracle"),
-        scenarios=("S9", "S9-shipped"),
     ),
     Erratum(
         id="uvm_fault.wired-aobj-stays-clean",
@@ -58,8 +54,6 @@ CATALOGUE = (
             whose data is only in swap: uvmexp.swpgonly stays one too high. The repair clears the mark before it frees
             the slot.
         """),
-        findings=("oracle",),
-        scenarios=("S9-aobj",),
     ),
     Erratum(
         id="uvm_map_clean.free-without-clean",
@@ -78,8 +72,6 @@ CATALOGUE = (
             somebody has deleted. The repair always cleans a file's pages before it frees them. A later comment in
             uvm_map_clean() calls the old contents a matter of security; no report is known.
         """),
-        findings=("oracle",),
-        scenarios=("E49",),
     ),
     Erratum(
         id="pgo_get.object-unreferenced",
@@ -101,7 +93,5 @@ CATALOGUE = (
             which no thread will write or free. Random programs found it. The repair holds a reference during the sleep,
             and if that was the last one, drops it and looks at the map again. No report is known.
         """),
-        findings=("use-after-free", "invariant"),
-        scenarios=("E67", "E67-vnode"),
     ),
 )

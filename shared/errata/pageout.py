@@ -20,8 +20,6 @@ CATALOGUE = (
             The log gives the new contract: an asynchronous request is never done at once, 0 means "started", and the
             caller never cleans up. That a pager gave the wrong answer is our inference.
         """),
-        findings=("deadlock",),
-        scenarios=("S1a",),
     ),
     Erratum(
         id="uvm_pager_put.started-is-done",
@@ -37,8 +35,6 @@ CATALOGUE = (
             uvm_pager_dropcluster() cleans up once more: the page is not BUSY, and perhaps it is another page by now.
             Each cluster must be cleaned up exactly once. No caller is known that was left unconverted.
         """),
-        findings=("kassert", "use-after-free"),
-        scenarios=("S1b", "S1b-shipped"),
     ),
     Erratum(
         id="uvm_aio_aiodone.old-result-codes",
@@ -55,8 +51,6 @@ CATALOGUE = (
             pageout, which fails again: no page is ever freed. The log lists the codes; no comparison is known that
             was missed.
         """),
-        findings=("invariant", "no-progress"),
-        scenarios=("S1c", "S1c-hard"),
     ),
     Erratum(
         id="uvmfault_anonget.released-hides-error",
@@ -77,8 +71,6 @@ CATALOGUE = (
             refuses memory. The repair looks at the error first. The order is in the source; the consequence is our
             inference.
         """),
-        findings=("invariant",),
-        scenarios=("S1d", "S1d-maybe"),
     ),
     Erratum(
         id="uvmpd_scan_inactive.modified-before-unmap",
@@ -93,8 +85,6 @@ CATALOGUE = (
             answer is "no"; another CPU writes through the mapping that is still there; the page is freed as clean.
             The program reads from swap, and its store is gone. No kernel is known that had this order.
         """),
-        findings=("oracle",),
-        scenarios=("S2a",),
     ),
     Erratum(
         id="uvm_pagedeactivate.unmaps",
@@ -110,8 +100,6 @@ CATALOGUE = (
             leaves the mappings, and its caller clears the reference bit. Only the number of faults shows the
             difference.
         """),
-        findings=(),
-        scenarios=("S2b", "S2b-sweep"),
     ),
     Erratum(
         id="uvmpd_scan.reference-kept",
@@ -127,8 +115,6 @@ CATALOGUE = (
             grows, pdfreed does not. A program that needs memory waits without end. The log states the rule; no caller
             is known that forgot it.
         """),
-        findings=("no-progress",),
-        scenarios=("S2c",),
     ),
     Erratum(
         id="uvm_pageout.paging-after-start",
@@ -145,8 +131,6 @@ CATALOGUE = (
             uvm_pdaemon.c 1.19, the pagedaemon itself reaps what is done, so it cannot decide by the wrong number in
             between. In 1.39 aiodoned, a thread of its own, reaps.
         """),
-        findings=("kassert",),
-        scenarios=("E13",),
     ),
     Erratum(
         id="uvmpd_tune.freemin-in-reserve",
@@ -166,8 +150,6 @@ CATALOGUE = (
             pages that could go to swap. The repair keeps freemin above the reserve. Its comment in uvm_pdaemon.c 1.39
             gives the purpose, that there is always a free page for users.
         """),
-        findings=("no-progress",),
-        scenarios=("E45",),
     ),
     Erratum(
         id="uvm_pageout.waiters-not-looked-for",
@@ -188,8 +170,6 @@ CATALOGUE = (
             repair counts waiters under the lock, and the pagedaemon does not sleep while it could serve one. FreeBSD
             repaired a lost wakeup of its page daemon much later (r327168). The interleaving is our inference.
         """),
-        findings=("lost-wakeup",),
-        scenarios=("E38",),
     ),
     Erratum(
         id="uvn_flush.wired-write-protected",
@@ -206,7 +186,5 @@ CATALOGUE = (
             interleaving is ours. In the repaired kernel wired mappings stay writable, and what is stored during the I/O
             makes the page dirty again.
         """),
-        findings=("panic",),
-        scenarios=("E64",),
     ),
 )

@@ -24,8 +24,6 @@ CATALOGUE = (
             flag PMAP_CANFAIL: uvm_fault() unlocks everything, waits, and starts over. The wait stayed in those four
             pmaps even after the repair. The interleaving is our inference.
         """),
-        findings=("held-across-sleep", "deadlock"),
-        scenarios=("S5a", "S5a-object", "S5a-shipped"),
     ),
     Erratum(
         id="pmap_enter.no-canfail",
@@ -44,8 +42,6 @@ CATALOGUE = (
             that is a few pages short for a moment must not go down for it. This model's pmap steals nothing: it
             panics at once.
         """),
-        findings=("panic",),
-        scenarios=("S5b",),
     ),
     Erratum(
         id="pmap_get_ptp.no-use-reserve",
@@ -61,8 +57,6 @@ CATALOGUE = (
             fault never ends. Since April 1999 a caller passes UVM_PGA_USERESERVE to use the reserve, and the pmaps
             do.
         """),
-        findings=("no-progress",),
-        scenarios=("S10",),
     ),
     Erratum(
         id="uvm_fault.no-access-type",
@@ -79,8 +73,6 @@ CATALOGUE = (
             pmap_enter() is told of the access, and sets the bits at once. 0 means "unknown", as for the neighbours of
             a faulting page.
         """),
-        findings=(),
-        scenarios=("S11a", "S11a-interrupt"),
     ),
     Erratum(
         id="uvm_fault.protection-for-access-type",
@@ -95,8 +87,6 @@ CATALOGUE = (
             but the pagedaemon cannot know this, and writes it out once more. No test fails by it: the machine is
             slower, and most so when memory is short. No kernel is known that passed the protection.
         """),
-        findings=(),
-        scenarios=("S11b",),
     ),
     Erratum(
         id="uvm_fault_wire.no-access-type",
@@ -116,8 +106,6 @@ CATALOGUE = (
             its pmap_enter() used only PMAP_WIRED of its flags, even after March 1999. A later log warns of memory for
             DMA; what was lost on an i386 is our inference.
         """),
-        findings=("oracle",),
-        scenarios=("S11c",),
     ),
     Erratum(
         id="uvm_fault.promoted-page-unqueued",
@@ -136,8 +124,6 @@ CATALOGUE = (
             Then the pagedaemon never finds the page, and its memory is lost until the process unmaps it. The breaking
             of a loan in case 1 had the same order, and that in case 2 too.
         """),
-        findings=("invariant",),
-        scenarios=("E25", "E25-cow", "E25-loan"),
     ),
     Erratum(
         id="uvm_fault.cow-entered-before-flush",
@@ -157,8 +143,6 @@ CATALOGUE = (
             old mapping, on every CPU, before it enters the new one; a thread that comes too early takes a fault.
             NetBSD made this repair in 2023, and found it described for OpenBSD, FreeBSD and Go as well.
         """),
-        findings=("invariant", "oracle"),
-        scenarios=("E31", "E31-shipped"),
     ),
     Erratum(
         id="uvm_fault_unwire.unconditional-pmap-unwire",
@@ -178,8 +162,6 @@ CATALOGUE = (
             and locked, but not mapped. An access that must not fault, as an interrupt's, faults; and munlock(2) finds
             no mapping, and panics. The repair leaves the mapping wired while the map entry is.
         """),
-        findings=("panic",),
-        scenarios=("S6", "S6-interrupt"),
     ),
     Erratum(
         id="uvm_fault_unwire.munlock-during-io",
@@ -195,8 +177,6 @@ CATALOGUE = (
             interrupt, which relies on them, faults. The lines are in the source; no report of it is known. In the
             repaired kernel a mapping stays wired while a device of its process uses the page.
         """),
-        findings=("panic",),
-        scenarios=("E44",),
     ),
     Erratum(
         id="uvm_unmap.ignores-device-io",
@@ -218,8 +198,6 @@ CATALOGUE = (
             The lines are in the source; the interleaving is our inference. In the repaired kernel munmap(2) waits
             until the device is done.
         """),
-        findings=("panic",),
-        scenarios=("E61a",),
     ),
     Erratum(
         id="uvmspace_fork.ignores-device-io",
@@ -241,8 +219,6 @@ CATALOGUE = (
             stays wired. The same problem is known from Linux, of fork(2) and O_DIRECT. The lines are in the source;
             the interleaving is our inference, and needs threads. In the repaired kernel fork(2) waits for the device.
         """),
-        findings=("kassert", "oracle"),
-        scenarios=("E61b", "E61b-shipped"),
     ),
     Erratum(
         id="pmap_protect.wired-removed",
@@ -262,8 +238,6 @@ CATALOGUE = (
             are enough. The consequence is our inference; FreeBSD had the same mistake. The repaired
             kernel keeps a wired mapping, without access.
         """),
-        findings=("panic",),
-        scenarios=("E40a",),
     ),
     Erratum(
         id="uvm_fault_unwire.unmapped-passed-over",
@@ -280,8 +254,6 @@ CATALOGUE = (
             is our inference from the lines. The repaired kernel keeps the mappings, without access, so that
             munlock(2) finds the pages.
         """),
-        findings=("invariant",),
-        scenarios=("E40b",),
     ),
     Erratum(
         id="pmap_protect.no-shootdown",
@@ -301,7 +273,5 @@ CATALOGUE = (
             Only programs with threads can meet it. The defect sits in the node that plays the MMUs, where pmap
             operations are served, and shows that an erratum can be written there too.
         """),
-        findings=("oracle",),
-        scenarios=("E65",),
     ),
 )

@@ -21,8 +21,6 @@ CATALOGUE = (
             may be on its way to the free list or back, and only the lock keeps it what it is. Its page's flags are
             under the same lock: without it WANTED may be lost, and swapctl(8) sleeps without end.
         """),
-        findings=("lock-assert", "lost-wakeup", "use-after-free"),
-        scenarios=("S3j", "S3j-shipped", "S3j-freed"),
     ),
     Erratum(
         id="uvmfault_anonget.swapoff-trusts-anon",
@@ -43,8 +41,6 @@ CATALOGUE = (
             added a flag, AMAP_SWAPOFF, against the same mistake there. That it was possible in the walk of 2000 is
             our reading of the source. The repaired kernel goes back to the address after each sleep, and looks again.
         """),
-        findings=("use-after-free",),
-        scenarios=("E23",),
     ),
     Erratum(
         id="swap_off.slots-in-transit",
@@ -60,8 +56,6 @@ CATALOGUE = (
             The panic is in the source; that it can happen in this way is our reading. In the repaired kernel
             swap_off() waits for slots that are about to be used or freed.
         """),
-        findings=("panic",),
-        scenarios=("E23-panic",),
     ),
     Erratum(
         id="uvm_anfree.wanted-not-woken",
@@ -78,8 +72,6 @@ CATALOGUE = (
             every other one out. We found this by a search in this kernel; the source of 2000 has the same steps. The
             repaired uvm_anfree() wakes those who want the page.
         """),
-        findings=("lost-wakeup",),
-        scenarios=("E23-sleeper",),
     ),
     Erratum(
         id="uvm_anfree.waits-for-busy-page",
@@ -96,8 +88,6 @@ CATALOGUE = (
             never gets the CPU, and the machine hangs. LOCKDEBUG reports the sleep. That machines hung in this way is
             our inference.
         """),
-        findings=("held-across-sleep", "spin-forever"),
-        scenarios=("E10", "E10-shipped"),
     ),
     Erratum(
         id="uvm_anfree.busy-page-freed",
@@ -113,8 +103,6 @@ CATALOGUE = (
             wait for such a page and has to mark it. A uvm_anfree() that does neither is ours: it shows what the mark
             is for.
         """),
-        findings=("use-after-free",),
-        scenarios=("E10-freed",),
     ),
     Erratum(
         id="uvm_pager_dropcluster.anon-not-released",
@@ -130,8 +118,6 @@ CATALOGUE = (
             next boot. It happens whenever a process exits while the pagedaemon writes one of its pages. The log gives
             the repair together with the mark; a kernel that has the mark and not the repair is our inference.
         """),
-        findings=("invariant",),
-        scenarios=("E10-leak",),
     ),
     Erratum(
         id="anon_pagein.wired-page-deactivated",
@@ -146,7 +132,5 @@ CATALOGUE = (
             to the kernel is wired too, and keeps its slot. uvm_pagedeactivate() panics for a wired page. The later
             code leaves wired pages where they are, on no queue. That a loan leads there is our inference.
         """),
-        findings=("panic",),
-        scenarios=("E27",),
     ),
 )

@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from cluster.search import explore
-from shared.errata import big_lock_table
+from shared.errata import ERRATA, big_lock_table
 from shared.errata.big_lock import Search
 from shared.scenario.model import Scenario, named_results
 from tests.kit import SHIPPED, scenario
@@ -43,16 +43,17 @@ def search(name: str, schedules: int | None = None, strategies: Iterable[str] = 
         schedules: with each strategy at most; default: the scenario's bound, or MOST.
     """
     scene, promised = with_big_lock(name), scenario(name).expect.with_errata
+    told = tuple(ERRATA[erratum].name for erratum in scene.errata), promised.findings
     schedules = schedules or min(MOST, scene.bound.schedules)
     ran = 0
     for strategy in strategies:
         result = explore.search(scene, strategy, schedules=1 if not promised.findings else schedules)
         ran += result.schedules
         if result.finding is not None:
-            return Search(result.finding.kind, strategy, result.found_at)
+            return Search(*told, result.finding.kind, strategy, result.found_at)
         if not promised.findings and promised.check(None, named_results(result.results)) is None:
-            return Search("results", strategy, result.schedules)
-    return Search("", "", ran)
+            return Search(*told, "results", strategy, result.schedules)
+    return Search(*told, "", "", ran)
 
 
 def renew() -> None:
@@ -62,7 +63,8 @@ def renew() -> None:
     with ProcessPoolExecutor() as pool:
         for name, result in zip(names, pool.map(search, names), strict=True):
             print(f"{name}: {result.kind or 'nothing'} ({result.schedule})", file=sys.stderr, flush=True)
-            lines.append(f'    "{name}": Search("{result.kind}", "{result.strategy}", {result.schedule}),\n')
+            told = ", ".join(repr(part).replace("'", '"') for part in result)
+            lines.append(f'    "{name}": Search({told}),\n')
     FILE.write_text(f"{HEAD}{''.join(lines)}}}\n", encoding="ascii")
 
 

@@ -29,7 +29,7 @@ def test_the_search_of_a_scenario_comes_to_the_same(name: str) -> None:
     """A defect that was seen is seen again, in the same schedule; one that was not is not seen in the first few."""
     told = SEARCHES[name]
     searched = search(name, limit(name), [told.strategy] if told.kind else ["pct", "random"])
-    assert searched[:2] == told[:2], STALE
+    assert searched[:-1] == told[:-1], STALE
     assert searched.schedule == told.schedule or not told.kind, STALE
 
 
@@ -37,6 +37,13 @@ def test_the_search_of_a_scenario_comes_to_the_same(name: str) -> None:
 @pytest.mark.parametrize("name", SEARCHES)
 def test_the_whole_search_of_a_scenario_comes_to_the_same(name: str) -> None:
     assert search(name) == SEARCHES[name], STALE
+
+
+def test_the_table_has_what_the_scenarios_say() -> None:
+    for name, row in SEARCHES.items():
+        scene = scenario(name)
+        told = tuple(ERRATA[erratum].name for erratum in scene.errata), scene.expect.with_errata.findings
+        assert (row.errata, row.findings) == told, STALE
 
 
 def test_each_erratum_has_a_verdict_of_its_scenarios_searches() -> None:
@@ -56,4 +63,4 @@ def test_each_erratum_has_a_verdict_of_its_scenarios_searches() -> None:
     ],
 )
 def test_a_verdict_is_the_worst_that_was_seen(kinds: list[str], expected: BigLock) -> None:
-    assert verdict(tuple(Search(kind, "pct" if kind else "", 7) for kind in kinds)) is expected
+    assert verdict(tuple(Search((), (), kind, "pct" if kind else "", 7) for kind in kinds)) is expected
