@@ -11,11 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
-
 from cluster.cli import describe
+from cluster.cli.asking import Asks, argument, called, option
 from cluster.cli.boot import SESSION
-from cluster.cli.options import asks, called, common
 from cluster.cli.output import Output
 from shared.errors import Exit
 from shared.findings import Finding
@@ -23,29 +21,26 @@ from shared.findings import Finding
 PROMPT = "uvmp> "
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttachOptions:
+@dataclass(frozen=True, kw_only=True)
+class AttachOptions(Asks):
     """The argument and the options of `uvmp attach`."""
 
-    session: str
-    commands: tuple[str, ...]
-    token: str | None
-    as_json: bool
+    session: str = argument(metavar="[SESSION]", default=SESSION)
+    commands: tuple[str, ...] = option(
+        "Perform this command, and leave. Repeatable.", "-c", multiple=True, metavar="COMMAND"
+    )
+    token: str | None = option(
+        "The token that `uvmp boot` printed. Default: the session's folder has it.", metavar="TOKEN"
+    )
 
 
 @called(
     "attach",
+    AttachOptions,
     ("uvmp attach", "a prompt; help lists its commands"),
     ('uvmp attach s3a -c "step A 9" -c "trace A"', "perform commands, and leave"),
     ("uvmp attach s3a -c halt", "end the machine"),
 )
-@click.argument("session", metavar="[SESSION]", default=SESSION)
-@click.option("-c", "commands", multiple=True, metavar="COMMAND", help="Perform this command, and leave. Repeatable.")
-@click.option(
-    "--token", metavar="TOKEN", help="The token that `uvmp boot` printed. Default: the session's folder has it."
-)
-@common
-@asks(AttachOptions)
 def command(asked: AttachOptions) -> int:
     """Use the machine that `uvmp boot` has started: step, continue, look at it, add steps to its programs.
 

@@ -18,18 +18,8 @@ import click
 
 from cluster import configs
 from cluster.cli import describe
-from cluster.cli.options import (
-    Chosen,
-    LiveOptions,
-    apply,
-    asks,
-    called,
-    choose,
-    common,
-    kernel_options,
-    live_options,
-    refuse_live_options,
-)
+from cluster.cli.asking import argument, called, option
+from cluster.cli.options import Chosen, LiveOptions, apply, choose, refuse_live_options
 from cluster.cli.output import Output
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.patch import current
@@ -54,45 +44,37 @@ programs:
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class BootOptions(LiveOptions):
     """The argument and the options of `uvmp boot`.
 
     Attributes:
-        what: a scenario or machine; None: with `resume`, the folder of a run, up to operation `after` of that.
+        what: None: with `resume`.
     """
 
-    what: str | None
-    engine: str
-    session: str
-    resume: str | None
-    after: str | None
+    what: str | None = argument(metavar="SCENARIO|MACHINE", required=False)
+    engine: str = option(
+        "sim: in one process; live: Ray actors follow it, and are compared at each stop.",
+        type=click.Choice(["sim", "live"]), default="sim", show_default=True,
+    )  # fmt: skip
+    session: str = option(
+        "The folder of the session, which must not exist yet.", metavar="DIR", default=SESSION, show_default=True
+    )
+    resume: str | None = option(
+        "Take over the run of this folder, also of real processes, at its last consistent cut.", metavar="RUN"
+    )
+    after: str | None = option("With --resume: stop behind operation N of this context.", metavar="CONTEXT:N")
 
 
 @called(
     "boot",
+    BootOptions,
     ("uvmp boot laptop", "start a machine with a process on each CPU"),
     ("uvmp boot S3a-shipped --session s3a", "start the machine of a scenario"),
     ("uvmp attach s3a", "use it"),
     ("uvmp boot laptop --engine live", "the same, with real processes that follow each step"),
     ("uvmp boot --resume runs/live --session taken", "take over a run of real processes"),
 )
-@click.argument("what", metavar="SCENARIO|MACHINE", required=False)
-@click.option("--engine", type=click.Choice(["sim", "live"]), default="sim", show_default=True,
-              help="sim: in one process; live: Ray actors follow it, and are compared at each stop.")  # fmt: skip
-@click.option(
-    "--session", metavar="DIR", default=SESSION, show_default=True,
-    help="The folder of the session, which must not exist yet.",
-)  # fmt: skip
-@click.option(
-    "--resume", metavar="RUN",
-    help="Take over the run of this folder, also of real processes, at its last consistent cut.",
-)  # fmt: skip
-@click.option("--after", metavar="CONTEXT:N", help="With --resume: stop behind operation N of this context.")
-@kernel_options
-@live_options
-@common
-@asks(BootOptions)
 def command(asked: BootOptions) -> int:
     """Start a machine that stays, stopped before its first operation, in a process of its own.
 

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
+from cluster.cli.asking import Asks, address, argument, called
 from cluster.cli.documents import End, document, of_end
-from cluster.cli.options import address_option, called, common
 from cluster.cli.output import Output, pasteable
 from cluster.live.elsewhere import places
 from shared.errors import Exit, UserMistake
 from shared.text import counted
 
 
+@dataclass(frozen=True, kw_only=True)
+class CollectOptions(Asks):
+    """The argument and the options of `uvmp collect`."""
+
+    run: str = argument(metavar="RUN")
+    address: str | None = address("Default: auto, the cluster of this computer")
+
+
 @called(
     "collect",
+    CollectOptions,
     ("uvmp collect runs/live", "through the cluster that this computer is in"),
     ("uvmp collect runs/live --address 10.9.0.1:6379", ""),
 )
-@click.argument("run", metavar="RUN")
-@address_option("Default: auto, the cluster of this computer")
-@common
-def command(run: str, address: str | None, as_json: bool) -> int:
+def command(asked: CollectOptions) -> int:
     """Fetch the journals of the run in folder RUN that stayed on other computers, through the Ray cluster there.
 
     Journals stay on another computer if the driver of a run is killed, or an actor dies before its journal is fetched.
@@ -35,14 +40,14 @@ def command(run: str, address: str | None, as_json: bool) -> int:
     from cluster.live.collect import Fetched, collect, missing, why
     from cluster.live.hosts import Hosts
 
-    output = Output(as_json)
+    output, run, address = Output(asked.as_json), asked.run, asked.address or "auto"
     if not run:
         raise UserMistake("expected the name of a folder", field="RUN")
     folder = Path(run)
     done: list[Fetched] = []
     if missing(folder):
-        check_address(address or "auto")
-        with connected(output, address or "auto") as (ray, _):
+        check_address(address)
+        with connected(output, address) as (ray, _):
             for journal in collect(folder, Hosts(ray)):
                 done.append(journal)
                 if journal.failed is None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import click
+from dataclasses import dataclass
 
-from cluster.cli.options import address_option, called, common
+from cluster.cli.asking import Asks, address, called, flag
 from cluster.cli.output import Output
 from cluster.cli.parent import LINK, fork
 from cluster.doctor import examine
@@ -13,20 +13,27 @@ from shared.errors import Exit, UserMistake
 MARKS = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("BAD ", "red")}
 
 
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions(Asks):
+    """The options of `uvmp doctor`."""
+
+    ray: bool = flag("Also start and stop a private Ray; takes some seconds.")
+    address: str | None = address("Also compare its hosts with this computer")
+
+
 @called(
     "doctor",
+    DoctorOptions,
     ("uvmp doctor", ""),
     ("uvmp doctor --ray", "also start and stop a private Ray"),
     ("uvmp doctor --address auto", "also compare all hosts of a cluster"),
 )
-@address_option("Also compare its hosts with this computer")
-@click.option("--ray", is_flag=True, help="Also start and stop a private Ray; takes some seconds.")
-@common
-def command(ray: bool, address: str | None, as_json: bool) -> int:
+def command(asked: DoctorOptions) -> int:
     """Check the installation and this computer. Exit with 5 if a check fails."""
+    ray, address = asked.ray, asked.address
     if ray and address is not None:
         raise UserMistake("starts a private Ray, so it is only without --address", field="--ray")
-    output = Output(as_json)
+    output = Output(asked.as_json)
     if ray or address is not None:
         fork(address)
     checks = []

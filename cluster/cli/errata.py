@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
-import click
-
+from cluster.cli.asking import Asks, argument, listing, shows
 from cluster.cli.describe import labelled, prose
 from cluster.cli.glossary import say_words
-from cluster.cli.options import SETTINGS, common, examples, listing
 from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Erratum, Status, counts, lookup, with_big_lock
 from shared.errata.big_lock import BigLock
@@ -17,14 +15,9 @@ from shared.errors import UserMistake
 
 
 @listing("errata", "S3a")
-@common
-@click.pass_context
-def command(ctx: click.Context, as_json: bool) -> int | None:
+def command(asked: Asks) -> int:
     """List the defects that a run can switch on, with the kind of their source; `show` describes a defect."""
-    if ctx.invoked_subcommand is not None:
-        ctx.obj = as_json
-        return None
-    output = Output(as_json)
+    output = Output(asked.as_json)
     status_width, lock_width = max(map(len, Status)), max(map(len, BigLock))
     output.say(f"{'name':4}  {'status'.ljust(status_width)}  {'big lock'.ljust(lock_width)}  erratum", bold=True)
     for entry in ERRATA.values():
@@ -44,15 +37,19 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
     return 0
 
 
-@command.command("show", context_settings=SETTINGS, epilog=examples(("uvmp errata show S3a", "")))
-@click.argument("erratum")
-@common
-@click.pass_obj
-def show(outer_json: bool | None, erratum: str, as_json: bool) -> int:
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions(Asks):
+    """The argument and the options of `uvmp errata show`."""
+
+    erratum: str = argument()
+
+
+@shows(command, ShowOptions, "S3a")
+def show(asked: ShowOptions) -> int:
     """Describe ERRATUM, an id or a short name such as E1."""
-    output = Output(as_json or bool(outer_json))
+    output = Output(asked.json)
     try:
-        entry = lookup(erratum)
+        entry = lookup(asked.erratum)
     except UserMistake as mistake:
         raise UserMistake(mistake.message, field="ERRATUM") from None
     output.say(entry.id, bold=True)

@@ -9,22 +9,9 @@ import click
 
 from cluster.boot import boot
 from cluster.cli import describe, predicted
+from cluster.cli.asking import Duration, address, argument, called, flag, option, refuse, seed, workers
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
-from cluster.cli.options import (
-    Chosen,
-    Duration,
-    Options,
-    asks,
-    called,
-    choose,
-    kernel_options,
-    new_file,
-    new_folder,
-    refuse,
-    run_options,
-    seed_option,
-    workers_options,
-)
+from cluster.cli.options import Chosen, KeptOptions, choose, new_file, new_folder
 from cluster.cli.output import Output, Progress, rate_of, spent
 from cluster.cli.start import Start, behind
 from cluster.cli.workers import pool, refuse_workers
@@ -60,32 +47,59 @@ EXHAUST = 100_000
 PREDICT = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExploreOptions(Options):
-    """The argument and the options of `uvmp explore`; None is the scenario's own value.
+@dataclass(frozen=True, kw_only=True)
+class ExploreOptions(KeptOptions):
+    """The argument and the options of `uvmp explore`; None is the scenario's own value."""
 
-    Attributes:
-        begin: the token or folder of a run, whose beginning every schedule has; after: its last operation.
-    """
-
-    scenario: str | None
-    begin: str | None
-    everything: bool
-    strategy: str | None
-    depth: int | None
-    schedules: int | None
-    time: float | None
-    seed: int
-    granularity: str
-    exhaust: bool
-    reads_from: bool
-    preemptions: int | None
-    near: str | None
-    after: str | None
-    predict: bool
-    junit: str | None
-    workers: int | None
-    address: str | None
+    scenario: str | None = argument(required=False)
+    everything: bool = flag(
+        "Search all scenarios. --out DIR keeps the searches; with the same DIR, the command continues. With --patch: "
+        "show what the patch changes.",
+        "--all",
+    )
+    junit: str | None = option("With --all: also write a report in JUnit's format.", metavar="FILE")
+    strategy: str | None = option(
+        f"How to choose schedules: {', '.join([*SEARCHING, *SYSTEMATIC])}. auto, the default unless the scenario says "
+        "another: several of them take turns.", type=click.Choice([*SEARCHING, *SYSTEMATIC]), metavar="NAME",
+    )  # fmt: skip
+    depth: int | None = option(
+        "Number of ordering constraints that pct assumes; default: the scenario's.", type=click.IntRange(1, 16)
+    )
+    schedules: int | None = option(
+        f"Try at most this many schedules; default: the scenario's bound, with --exhaust {EXHAUST:,}.",
+        type=click.IntRange(1, 10_000_000),
+    )
+    exhaust: bool = flag("Try a schedule of each class of executions, until every class is tried (DPOR).")
+    reads_from: bool = flag("With --exhaust: two schedules are of one class if all operations read the same.")
+    preemptions: int | None = option(
+        "With --exhaust: only schedules with at most this many switches away from a context that could continue.",
+        type=click.IntRange(0, 1000),
+    )
+    near: str | None = option(
+        "Preempt mostly in this kernel function, or where the function uses this field.", metavar="FUNCTION[:FIELD]"
+    )
+    begin: str | None = option(
+        "Begin every schedule as this run began, up to --after; then choose freely.", "--from", metavar="TOKEN|RUN"
+    )
+    after: str | None = option(
+        "The last operation that --from follows, as `uvmp postmortem` names operations; default: the end of a run that "
+        "was cut short.", metavar="CONTEXT:N",
+    )  # fmt: skip
+    predict: bool = flag(
+        "Predict races, deadlocks, lost wakeups and atomicity violations from executions without a finding, and "
+        f"confirm each by an execution; at most {PREDICT} schedules by default."
+    )
+    time: float | None = option("Begin no schedule after this time, as 30s, 5m or 1h.", type=Duration())
+    seed: int = seed()
+    workers: int | None = workers(
+        "; without --exhaust, the schedules of a seed differ from those without --workers. With --all: at most N "
+        "scenarios at a time."
+    )
+    address: str | None = address("Default: processes on this computer")
+    granularity: str = option(
+        "Where contexts may be switched: unguarded accesses only, or every access.",
+        type=click.Choice(["guarded", "access"]), default="guarded", show_default=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +143,7 @@ class Plan:
 
 @called(
     "explore",
+    ExploreOptions,
     ("uvmp explore S3a-shipped", "find the race, and print a command that repeats it"),
     ("uvmp explore S3a-shipped --fixed --schedules 400", "search the repaired kernel"),
     ("uvmp explore E60 --fixed --exhaust", "try every class of executions once"),
@@ -142,56 +157,6 @@ class Plan:
     ("uvmp explore E31-shipped --predict", "predict defects, and confirm them"),
     ("uvmp explore my.yaml --seed 7 --out runs/found", "search your own scenario, and keep the finding's run"),
 )
-@click.argument("scenario", required=False)
-@click.option("--all", "everything", is_flag=True,
-              help="Search all scenarios. --out DIR keeps the searches; with the same DIR, the command continues. With "
-              "--patch: show what the patch changes.")  # fmt: skip
-@click.option("--junit", metavar="FILE", help="With --all: also write a report in JUnit's format.")
-@click.option(
-    "--strategy",
-    type=click.Choice([*SEARCHING, *SYSTEMATIC]),
-    metavar="NAME",
-    help=f"How to choose schedules: {', '.join([*SEARCHING, *SYSTEMATIC])}. auto, the default unless the scenario says "
-    "another: several of them take turns.",
-)
-@click.option(
-    "--depth",
-    type=click.IntRange(1, 16),
-    help="Number of ordering constraints that pct assumes; default: the scenario's.",
-)
-@click.option(
-    "--schedules",
-    type=click.IntRange(1, 10_000_000),
-    help=f"Try at most this many schedules; default: the scenario's bound, with --exhaust {EXHAUST:,}.",
-)
-@click.option("--exhaust", is_flag=True,
-              help="Try a schedule of each class of executions, until every class is tried (DPOR).")  # fmt: skip
-@click.option("--reads-from", is_flag=True,
-              help="With --exhaust: two schedules are of one class if all operations read the same.")  # fmt: skip
-@click.option(
-    "--preemptions",
-    type=click.IntRange(0, 1000),
-    help="With --exhaust: only schedules with at most this many switches away from a context that could continue.",
-)
-@click.option("--near", metavar="FUNCTION[:FIELD]",
-              help="Preempt mostly in this kernel function, or where the function uses this field.")  # fmt: skip
-@click.option("--from", "begin", metavar="TOKEN|RUN",
-              help="Begin every schedule as this run began, up to --after; then choose freely.")  # fmt: skip
-@click.option("--after", metavar="CONTEXT:N",
-              help="The last operation that --from follows, as `uvmp postmortem` names operations; default: the end "
-              "of a run that was cut short.")  # fmt: skip
-@click.option("--predict", is_flag=True,
-              help="Predict races, deadlocks, lost wakeups and atomicity violations from executions without a finding, "
-              f"and confirm each by an execution; at most {PREDICT} schedules by default.")  # fmt: skip
-@click.option("--time", type=Duration(), help="Begin no schedule after this time, as 30s, 5m or 1h.")
-@seed_option
-@workers_options("; without --exhaust, the schedules of a seed differ from those without --workers. With --all: at "
-                 "most N scenarios at a time.")  # fmt: skip
-@kernel_options
-@click.option("--granularity", type=click.Choice(["guarded", "access"]), default="guarded", show_default=True,
-              help="Where contexts may be switched: unguarded accesses only, or every access.")  # fmt: skip
-@run_options
-@asks(ExploreOptions)
 def command(asked: ExploreOptions) -> int:
     """Run SCENARIO under one schedule after another until there is a finding.
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import click
 
+from cluster.cli.asking import Duration, address, called, flag, option, workers
 from cluster.cli.documents import End, Facts, document, of_end
-from cluster.cli.options import Duration, asks, called, common, patch_option, workers_options
+from cluster.cli.options import PatchOptions
 from cluster.cli.output import Output, rate_of
 from cluster.cli.workers import pool
 from cluster.fuzz.corpus import LOG, Written, read_log
@@ -27,51 +28,48 @@ from shared.text import clean, counted
 SECONDS = 60.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FuzzOptions:
+@dataclass(frozen=True, kw_only=True)
+class FuzzOptions(PatchOptions):
     """The options of `uvmp fuzz`."""
 
-    out: str | None
-    seed: str | None
-    programs: int | None
-    time: float | None
-    features: str | None
-    errata: tuple[str, ...]
-    merge: tuple[str, ...]
-    first: bool
-    workers: int | None
-    address: str | None
-    as_json: bool
+    out: str | None = option(
+        "Folder of the corpus; a corpus that is there is continued. Default: a new folder, runs/fuzz-SEED.",
+        metavar="DIR",
+    )
+    seed: str | None = option(
+        "Seed of the programs; equal seeds make equal programs. Default: a new seed, or the corpus's.", metavar="TEXT"
+    )
+    programs: int | None = option(
+        "End when the corpus has had N programs.", type=click.IntRange(1, 100_000_000), metavar="N"
+    )
+    time: float | None = option(
+        "End after this time, as 30s, 2m or 1h. Default: 1m, if neither --programs nor --merge is given.",
+        type=Duration(),
+    )
+    features: str | None = option(
+        f"Programs use only these, separated by commas: {', '.join(FEATURES)}. Default: each program draws its own.",
+        metavar="LIST",
+    )
+    errata: tuple[str, ...] = option(
+        "Switch on this erratum, an id or a short name. Repeatable.", multiple=True, metavar="ID"
+    )
+    merge: tuple[str, ...] = option(
+        "First run the programs of this corpus, too. Repeatable.", multiple=True, metavar="DIR"
+    )
+    first: bool = flag("End with the first finding.", "--stop-at-first")
+    workers: int | None = workers(", and as without --workers.")
+    address: str | None = address("Default: processes on this computer")
 
 
 @called(
     "fuzz",
+    FuzzOptions,
     ("uvmp fuzz --time 30s", "test the repaired kernel with new random programs"),
     ("uvmp fuzz --errata S3a --time 2m --stop-at-first", "search for a known defect, without its scenario"),
     ("uvmp fuzz --patch fix.py --out runs/fix", "test a patch; with the same folder again, continue"),
     ("uvmp fuzz --time 10m --workers 2", "test with two processes"),
     ("uvmp fuzz --merge runs/a --merge runs/b --out runs/both", "make one corpus of two"),
 )
-@click.option("--out", metavar="DIR", help="Folder of the corpus; a corpus that is there is continued. Default: a new "
-              "folder, runs/fuzz-SEED.")  # fmt: skip
-@click.option("--seed", metavar="TEXT", help="Seed of the programs; equal seeds make equal programs. Default: a new "
-              "seed, or the corpus's.")  # fmt: skip
-@click.option("--programs", type=click.IntRange(1, 100_000_000), metavar="N",
-              help="End when the corpus has had N programs.")  # fmt: skip
-@click.option("--time", type=Duration(), help="End after this time, as 30s, 2m or 1h. Default: 1m, "
-              "if neither --programs nor --merge is given.")  # fmt: skip
-@click.option("--features", metavar="LIST", help=f"Programs use only these, separated by commas: "
-              f"{', '.join(FEATURES)}. Default: each program draws its own.")  # fmt: skip
-@click.option(
-    "--errata", multiple=True, metavar="ID", help="Switch on this erratum, an id or a short name. Repeatable."
-)
-@patch_option
-@click.option("--merge", multiple=True, metavar="DIR",
-              help="First run the programs of this corpus, too. Repeatable.")  # fmt: skip
-@click.option("--stop-at-first", "first", is_flag=True, help="End with the first finding.")
-@workers_options(", and as without --workers.")
-@common
-@asks(FuzzOptions)
 def command(asked: FuzzOptions) -> int:
     """Make random programs, run each under several schedules, and keep the programs that fail.
 

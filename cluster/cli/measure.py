@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import click
 
 from cluster import configs
+from cluster.cli.asking import argument, called, option
 from cluster.cli.documents import End, Facts, document, of_end
-from cluster.cli.options import called, common, patch_option
+from cluster.cli.options import PatchOptions
 from cluster.cli.output import Output
 from cluster.search import SEARCHING
 from cluster.search.measure import Measured, measure
@@ -15,36 +18,37 @@ from shared.errors import Exit
 HEADS = ("scenario", "operations/s", "schedules/s", *(f"found by {strategy}" for strategy in SEARCHING))
 
 
+@dataclass(frozen=True, kw_only=True)
+class MeasureOptions(PatchOptions):
+    """The arguments and the options of `uvmp measure`."""
+
+    scenarios: tuple[str, ...] = argument(nargs=-1, metavar="[SCENARIO]...")
+    seeds: int = option(
+        "Number of searches with each strategy.", type=click.IntRange(1, 1000), default=5, show_default=True
+    )
+    schedules: int | None = option(
+        "Schedules of a search; default: the scenario's bound.", type=click.IntRange(1, 10_000_000)
+    )
+    seconds: float = option(
+        "Measure each speed for this time.", type=click.FloatRange(0.0, 3600.0), default=0.5, show_default=True
+    )
+
+
 @called(
     "measure",
+    MeasureOptions,
     ("uvmp measure S3a-shipped E31 --seeds 2", ""),
     ("uvmp measure --seeds 1 --schedules 20 --seconds 0", "measure all shipped scenarios; takes minutes"),
 )
-@click.argument("scenarios", nargs=-1, metavar="[SCENARIO]...")
-@click.option(
-    "--seeds", type=click.IntRange(1, 1000), default=5, show_default=True, help="Number of searches with each strategy."
-)
-@click.option(
-    "--schedules", type=click.IntRange(1, 10_000_000), help="Schedules of a search; default: the scenario's bound."
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0.0, 3600.0),
-    default=0.5,
-    show_default=True,
-    help="Measure each speed for this time.",
-)
-@patch_option
-@common
-def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, seconds: float, as_json: bool) -> int:
+def command(asked: MeasureOptions) -> int:
     """Measure each SCENARIO (default: all shipped scenarios) in this process.
 
     The speeds are those of the repaired kernel under the scenario's own strategy. "found by" is the number of schedules
     until the first finding of a strategy, the median over seeds 0, 1 ...; "-" means that the scenario expects no
     finding.
     """
-    output = Output(as_json)
-    chosen = [configs.scenario(name).scenario for name in scenarios or configs.names("scenarios")]
+    output = Output(asked.as_json)
+    chosen = [configs.scenario(name).scenario for name in asked.scenarios or configs.names("scenarios")]
     width = max(len(scenario.id) for scenario in chosen)
     rows: list[Measured] = []
     interrupted = False
@@ -55,13 +59,13 @@ def command(scenarios: tuple[str, ...], seeds: int, schedules: int | None, secon
             output.step(f"measuring {about}: {what}")
 
         try:
-            rows.append(measure(scenario, range(seeds), schedules, seconds, note))
+            rows.append(measure(scenario, range(asked.seeds), asked.schedules, asked.seconds, note))
         except KeyboardInterrupt:
             interrupted = True
             break
         output.say(_row(_cells(rows[-1]), width))
     code = Exit.INTERRUPTED if interrupted else Exit.NO_FINDING
-    facts: Facts = {"seeds": seeds, "scenarios": [_document(row) for row in rows]}
+    facts: Facts = {"seeds": asked.seeds, "scenarios": [_document(row) for row in rows]}
     output.result(document("measure", facts, of_end(End(code, interrupted=interrupted))))
     return code
 

@@ -11,8 +11,9 @@ import click
 from cluster import configs
 from cluster.boot import prepare
 from cluster.cli import describe
+from cluster.cli.asking import argument, called, option
 from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
-from cluster.cli.options import Chosen, Options, asks, called, choose, common, kernel_options, new_file, new_folder, put
+from cluster.cli.options import Chosen, Options, choose, new_file, new_folder, put
 from cluster.cli.output import Output, Progress
 from cluster.cli.schedules import schedule_of
 from cluster.postmortem.words import in_words
@@ -31,44 +32,28 @@ from shared.journal.record import Journals, Record
 from shared.text import counted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MinimizeOptions(Options):
-    """The argument and the options of `uvmp minimize`.
+    """The argument and the options of `uvmp minimize`."""
 
-    Attributes:
-        what: a token, a folder, or a scenario.
-        scenario: the file of a token's scenario.
-        smaller: the file to write a smaller scenario to.
-        schedules: for the search of each part of the scenario.
-    """
-
-    what: str
-    scenario: str | None
-    smaller: str | None
-    schedules: int
+    what: str = argument(metavar="TOKEN|RUN|SCENARIO")
+    scenario: str | None = option("The file of the token's scenario, if it is not a shipped scenario.", metavar="FILE")
+    smaller: str | None = option("Also write the smallest part of the scenario that has the finding.", metavar="FILE")
+    schedules: int = option(
+        "With --smaller: schedules for each part of the scenario.",
+        type=click.IntRange(1, 100_000), default=100, show_default=True,
+    )  # fmt: skip
+    out: str | None = option("Keep the shortened run in folder DIR, which must not exist yet.", metavar="DIR")
 
 
 @called(
     "minimize",
+    MinimizeOptions,
     ("uvmp minimize TOKEN", "show which operations a finding needs"),
     ("uvmp minimize runs/live", "shorten the schedule of a run of real processes"),
     ("uvmp minimize S3a-shipped", "search a scenario first"),
     ("uvmp minimize S3a --smaller part.yaml", "also cut the scenario down"),
 )
-@click.argument("what", metavar="TOKEN|RUN|SCENARIO")
-@click.option("--scenario", metavar="FILE", help="The file of the token's scenario, if it is not a shipped scenario.")
-@click.option("--smaller", metavar="FILE", help="Also write the smallest part of the scenario that has the finding.")
-@click.option(
-    "--schedules",
-    type=click.IntRange(1, 100_000),
-    default=100,
-    show_default=True,
-    help="With --smaller: schedules for each part of the scenario.",
-)
-@click.option("--out", metavar="DIR", help="Keep the shortened run in folder DIR, which must not exist yet.")
-@kernel_options
-@common
-@asks(MinimizeOptions)
 def command(asked: MinimizeOptions) -> int:
     """Find the shortest schedule with the same finding as TOKEN, as the run in folder RUN, or of SCENARIO.
 

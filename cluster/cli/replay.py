@@ -5,22 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
-
 from cluster.cli import describe
+from cluster.cli.asking import argument, called, flag, option
 from cluster.cli.documents import End, document, of_end, of_outcome, of_scenario
-from cluster.cli.options import (
-    Chosen,
-    LiveOptions,
-    asks,
-    called,
-    kernel_options,
-    live_options,
-    must_expect_something,
-    new_folder,
-    refuse_live_options,
-    run_options,
-)
+from cluster.cli.options import Chosen, KeptOptions, LiveOptions, must_expect_something, new_folder, refuse_live_options
 from cluster.cli.output import Output
 from cluster.cli.schedules import schedule_of
 from cluster.runs.folder import keep, write_live
@@ -30,37 +18,23 @@ from shared.errors import Exit, UserMistake
 from shared.text import counted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplayOptions(LiveOptions):
-    """The argument and the options of `uvmp replay`.
+@dataclass(frozen=True, kw_only=True)
+class ReplayOptions(KeptOptions, LiveOptions):
+    """The argument and the options of `uvmp replay`."""
 
-    Attributes:
-        what: a token or a folder.
-        scenario: the file of a token's scenario.
-    """
-
-    what: str
-    live: bool
-    lenient: bool
-    scenario: str | None
+    what: str = argument(metavar="TOKEN|RUN")
+    live: bool = flag("Also make real processes follow the schedule, and compare the digests.")
+    lenient: bool = flag("Accept a token of another kernel: skip impossible choices, and report the first.")
+    scenario: str | None = option("The file of the token's scenario, if it is not a shipped scenario.", metavar="FILE")
 
 
 @called(
     "replay",
+    ReplayOptions,
     ("uvmp replay TOKEN", "repeat a schedule that `uvmp explore` found"),
     ("uvmp replay TOKEN --live --out runs/live", "repeat it on real processes"),
     ("uvmp replay runs/live", "repeat the run of a folder"),
 )
-@click.argument("what", metavar="TOKEN|RUN")
-@click.option("--live", is_flag=True, help="Also make real processes follow the schedule, and compare the digests.")
-@click.option(
-    "--lenient", is_flag=True, help="Accept a token of another kernel: skip impossible choices, and report the first."
-)
-@click.option("--scenario", metavar="FILE", help="The file of the token's scenario, if it is not a shipped scenario.")
-@kernel_options
-@live_options
-@run_options
-@asks(ReplayOptions)
 def command(asked: ReplayOptions) -> int:
     """Repeat exactly the schedule of TOKEN, or of the folder RUN that --out kept.
 

@@ -13,21 +13,9 @@ import click
 
 from cluster.boot import prepare
 from cluster.cli import describe
+from cluster.cli.asking import argument, called, flag, option, refuse, seed
 from cluster.cli.documents import End, Facts, document, of_end, of_outcome, of_scenario
-from cluster.cli.options import (
-    Chosen,
-    LiveOptions,
-    asks,
-    called,
-    choose,
-    kernel_options,
-    live_options,
-    new_folder,
-    refuse,
-    refuse_live_options,
-    run_options,
-    seed_option,
-)
+from cluster.cli.options import Chosen, KeptOptions, LiveOptions, choose, new_folder, refuse_live_options
 from cluster.cli.output import Output, Style
 from cluster.cli.start import Start, start_of
 from cluster.runs.folder import keep, write_live
@@ -47,22 +35,31 @@ MAX_REPEAT = 1_000_000
 DEFAULT = click.core.ParameterSource.DEFAULT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOptions(LiveOptions):
-    """The argument and the options of `uvmp run`.
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(KeptOptions, LiveOptions):
+    """The argument and the options of `uvmp run`."""
 
-    Attributes:
-        resume: the folder of a run to continue, instead of a scenario.
-    """
-
-    scenario: str | None
-    resume: str | None
-    engine: str
-    strategy: str | None
-    seed: int
-    repeat: int | None
-    survive: int | None
-    no_check: bool
+    scenario: str | None = argument(required=False)
+    resume: str | None = option(
+        "Continue the run of this folder, which was killed: follow its logs to their last consistent cut, then run "
+        "freely. --out keeps the whole run.", metavar="RUN",
+    )  # fmt: skip
+    engine: str = option(
+        "sim: in this process; live: on Ray actors, which are processes that run freely.",
+        type=click.Choice(["sim", "live"]), default="sim", show_default=True,
+    )  # fmt: skip
+    strategy: str | None = option(
+        "How sim chooses the next context; default: stay, which never preempts.", type=click.Choice(list(STRATEGIES))
+    )
+    seed: int = seed()
+    repeat: int | None = option(
+        "Run the scenario this many times, and count the findings.", type=click.IntRange(1, MAX_REPEAT)
+    )
+    survive: int | None = option(
+        "With live: continue if actors die, at most N times in a run, from the journals.",
+        type=click.IntRange(0, MAX_SURVIVE), metavar="N",
+    )  # fmt: skip
+    no_check: bool = flag("With live: do not replay each run in sim to compare the digests.")
 
     @property
     def stays(self) -> bool:
@@ -97,33 +94,12 @@ class Runs:
 
 @called(
     "run",
+    RunOptions,
     ("uvmp run S3a --json", ""),
     ("uvmp run S3a-shipped --engine live --repeat 20", "count findings on a machine that runs freely"),
     ("uvmp run my.yaml --strategy random --out runs/mine", "run your own scenario, and keep the run in a folder"),
     ("uvmp run --resume runs/mine --out runs/whole", "continue a run that was killed"),
 )
-@click.argument("scenario", required=False)
-@click.option("--resume", metavar="RUN",
-              help="Continue the run of this folder, which was killed: follow its logs to their last consistent cut, "
-              "then run freely. --out keeps the whole run.")  # fmt: skip
-@click.option("--engine", type=click.Choice(["sim", "live"]), default="sim", show_default=True,
-              help="sim: in this process; live: on Ray actors, which are processes that run freely.")  # fmt: skip
-@kernel_options
-@click.option(
-    "--strategy",
-    type=click.Choice(list(STRATEGIES)),
-    help="How sim chooses the next context; default: stay, which never preempts.",
-)
-@seed_option
-@click.option(
-    "--repeat", type=click.IntRange(1, MAX_REPEAT), help="Run the scenario this many times, and count the findings."
-)
-@live_options
-@click.option("--survive", type=click.IntRange(0, MAX_SURVIVE), metavar="N",
-              help="With live: continue if actors die, at most N times in a run, from the journals.")  # fmt: skip
-@click.option("--no-check", is_flag=True, help="With live: do not replay each run in sim to compare the digests.")
-@run_options
-@asks(RunOptions)
 def command(asked: RunOptions) -> int:
     """Run SCENARIO once, or --repeat it.
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
-
-import click
+from dataclasses import dataclass, fields, is_dataclass
 
 from cluster import configs
+from cluster.cli.asking import Asks, argument, listing, shows
 from cluster.cli.describe import labelled, prose
 from cluster.cli.glossary import say_words
-from cluster.cli.options import SETTINGS, common, examples, listing
 from cluster.cli.output import Output, program, width
 from shared.errata import ERRATA, Status
 from shared.scenario.machine import MachineConfig
@@ -21,14 +19,9 @@ from shared.text import clean, counted
 
 
 @listing("scenarios", "S3a-shipped")
-@common
-@click.pass_context
-def command(ctx: click.Context, as_json: bool) -> int | None:
+def command(asked: Asks) -> int:
     """List the shipped scenarios; `show` describes a scenario."""
-    if ctx.invoked_subcommand is not None:
-        ctx.obj = as_json
-        return None
-    output = Output(as_json)
+    output = Output(asked.as_json)
     listed = [configs.shipped(name) for name in configs.names("scenarios")]
     rows = [(scenario.id, ", ".join(statuses(scenario)) or "-", scenario.title) for scenario in listed]
     output.table(("id", "status of errata", "title"), rows)
@@ -37,14 +30,18 @@ def command(ctx: click.Context, as_json: bool) -> int | None:
     return 0
 
 
-@command.command("show", context_settings=SETTINGS, epilog=examples(("uvmp scenarios show S3a-shipped", "")))
-@click.argument("scenario")
-@common
-@click.pass_obj
-def show(outer_json: bool | None, scenario: str, as_json: bool) -> int:
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions(Asks):
+    """The argument and the options of `uvmp scenarios show`."""
+
+    scenario: str = argument()
+
+
+@shows(command, ShowOptions, "S3a-shipped")
+def show(asked: ShowOptions) -> int:
     """Describe SCENARIO, an id or a file."""
-    output = Output(as_json or bool(outer_json))
-    source = configs.scenario(scenario)
+    output = Output(asked.json)
+    source = configs.scenario(asked.scenario)
     chosen = source.scenario
     output.say(f"{chosen.id} ({chosen.name})" if chosen.name != chosen.id else chosen.id, bold=True)
     if chosen.title:

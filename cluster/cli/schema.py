@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from cluster.cli.options import called, common
+from cluster.cli.asking import Asks, called
 from cluster.cli.output import Output, program
 from shared.scenario.schema import schema
 
@@ -33,15 +33,14 @@ def _lines(head: str, value: object, depth: int) -> list[str]:
     return [f"{' ' * depth}{head}{first}", *(text for part in inside for text in part), f"{' ' * depth}{last}"]
 
 
-@called("schema", ("uvmp schema", "save the output where your editor finds it"))
-@common
-def command(as_json: bool) -> int:
+@called("schema", Asks, ("uvmp schema", "save the output where your editor finds it"))
+def command(asked: Asks) -> int:
     """Print the JSON Schema of scenario files, with which an editor completes and checks them.
 
     The schema describes the form of a file. `uvmp run` also checks the names in it.
     """
     output = Output()  # with --json and without, it is one JSON document
     output.say_lines(text())
-    if not as_json:
+    if not asked.as_json:
         output.note(f"{program()} steps NAME describes a step")
     return 0

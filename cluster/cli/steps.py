@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
-import click
-
+from cluster.cli.asking import Asks, argument, called
 from cluster.cli.describe import labelled, prose
-from cluster.cli.options import called, common
 from cluster.cli.output import Output, program
 from shared.errors import UserMistake
 from shared.scenario.steps.step import FAMILIES, INTO, Args, Key, Where
@@ -15,12 +14,17 @@ from shared.scenario.steps.table import STEPS
 from shared.scenario.yaml import meant, show
 
 
-@called("steps", ("uvmp steps", ""), ("uvmp steps mmap", ""))
-@click.argument("step", required=False)
-@common
-def command(step: str | None, as_json: bool) -> int:
+@dataclass(frozen=True, kw_only=True)
+class StepsOptions(Asks):
+    """The argument and the options of `uvmp steps`."""
+
+    step: str | None = argument(required=False)
+
+
+@called("steps", StepsOptions, ("uvmp steps", ""), ("uvmp steps mmap", ""))
+def command(asked: StepsOptions) -> int:
     """List the steps that a scenario can have, or describe STEP: its keys, their meanings, and an example."""
-    output = Output(as_json)
+    output, step = Output(asked.as_json), asked.step
     if step is not None:
         if step not in STEPS:
             hint = f"{meant(step, STEPS)}; `uvmp steps` lists them"
