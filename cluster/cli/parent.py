@@ -56,25 +56,10 @@ class Link(Watch):
         self.may_fork = False
         self.pipe: int | None = None
 
-    def tell(self, *words: object) -> None:
+    def tell(self, event: str, *about: object) -> None:
         if self.pipe is not None:
             with contextlib.suppress(OSError):  # the parent was killed
-                os.write(self.pipe, f"{json.dumps(words)}\n".encode())
-
-    def born(self, name: str, pid: int) -> None:
-        self.tell("born", name, pid)
-
-    def made(self, folder: str) -> None:
-        self.tell("made", folder)
-
-    def keeps(self, folder: str) -> None:
-        self.tell("keeps", folder)
-
-    def up(self) -> None:
-        self.tell("up")
-
-    def over(self) -> None:
-        self.tell("over")
+                os.write(self.pipe, f"{json.dumps((event, *about))}\n".encode())
 
 
 LINK = Link()

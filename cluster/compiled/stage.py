@@ -46,8 +46,6 @@ OPEN = {
     "cluster/search/follow.py": ("Deviate", "Order"),
     "nodes/host/half.py": ("ProcessorPort",),
 }
-#: classes that stay classes of Python's: their base is another extension's
-PLAIN: dict[str, tuple[str, ...]] = {}
 #: the roots of all structs, which have no fields
 ROOTS = ("Struct", "Array")
 #: declarations in a struct's body, by what they call
@@ -190,16 +188,14 @@ class Stage:
             name: its file's, as shared/uvm/page.py.
         """
         edits = Edits(text)
-        opened, plain = OPEN.get(name, ()), PLAIN.get(name, ())
         imports: list[str] = []
         tail: list[str] = []
         if _constants(edits):
             imports.append("from typing import Final")
         for node in edits.tree.body:
             if isinstance(node, ast.ClassDef):
-                if node.name in (*opened, *plain):
-                    how = "native_class=False" if node.name in plain else "allow_interpreted_subclasses=True"
-                    edits.above(node, f"@mypyc_attr({how})")
+                if node.name in OPEN.get(name, ()):
+                    edits.above(node, "@mypyc_attr(allow_interpreted_subclasses=True)")
                     imports.append("from mypy_extensions import mypyc_attr")
                 if any(isinstance(base, ast.Name) and base.id in self.structs for base in node.bases):
                     self._struct(edits, node)

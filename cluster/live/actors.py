@@ -102,19 +102,19 @@ def ray_session(
                 stack.enter_context(_replaced(ray._private.worker, "print_to_stdstream", _without_noise))
                 stack.callback(private.end)
                 stack.callback(ray.shutdown)
-                stack.callback(private.watch.over)
+                stack.callback(private.watch.tell, "over")
                 try:
                     _start(ray, options, stack, private)
                 except Infrastructure as error:
                     if address is not None:
                         raise
                     notify(f"{error}; trying again in {RETRY_AFTER_S:.0f} s")
-                    private.watch.over()
+                    private.watch.tell("over")
                     ray.shutdown()
                     private.end()
                     sleep(RETRY_AFTER_S)
                     _start(ray, options, stack, private)
-                private.watch.up()
+                private.watch.tell("up")
             try:
                 yield ray
             except (KeyboardInterrupt, Infrastructure):
@@ -145,7 +145,7 @@ class Private:
         name = self.NAMES.get(os.path.basename(command[0]))
         if name is not None:
             self.processes.append((name, process))
-            self.watch.born(name, process.pid)
+            self.watch.tell("born", name, process.pid)
         return process
 
     def end(self) -> None:
@@ -169,7 +169,7 @@ def _start(ray: ModuleType, options: dict[str, object], stack: contextlib.ExitSt
         options = {**options, "_node_ip_address": LOOPBACK}
     if folder is not None:
         options = {**options, "_temp_dir": folder + INSIDE}
-        private.watch.made(folder)
+        private.watch.tell("made", folder)
         end = stack.pop_all()  # Ray's processes end before their folder goes
         stack.callback(remove, folder)
         stack.push(end)

@@ -17,7 +17,8 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from cluster.live.elsewhere import Place, places
 from cluster.live.hosts import RayHost
-from cluster.live.logs import note, receive
+from cluster.live.logs import note
+from cluster.runs.folder import receive
 from nodes.host import remains
 from shared.errors import Infrastructure, LogIncomplete, ProjectBug, UserMistake
 from shared.journal.record import MAX_LINE

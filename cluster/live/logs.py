@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cluster.live.actors import Actors
 from cluster.live.elsewhere import ELSEWHERE, Place
-from cluster.runs.folder import cannot_write, put
+from cluster.runs.folder import cannot_write, put, receive
 from nodes.host.here import Here
 from shared.errors import Infrastructure
 from shared.journal.record import Journals, read
@@ -112,27 +111,3 @@ def note(folder: Path, elsewhere: Mapping[str, Place]) -> None:
         put(path, json.dumps({node: place._asdict() for node, place in elsewhere.items()}, indent=1) + "\n")
     else:
         path.unlink(missing_ok=True)
-
-
-def receive(path: Path, pieces: Iterable[bytes]) -> int:
-    """Write a file that arrives in pieces, as a whole or not at all; returns its size in bytes.
-
-    Raises: OSError, which names the file.
-    """
-    unfinished = path.with_name(f".{path.name}.tmp")
-    size = 0
-    try:
-        with open(unfinished, "wb") as stream:
-            for piece in pieces:
-                stream.write(piece)
-                size += len(piece)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(unfinished, path)
-    except BaseException as wrong:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
-        if isinstance(wrong, OSError):  # a write does not say of which file
-            raise OSError(wrong.errno, wrong.strerror, str(path)) from None
-        raise
-    return size

@@ -141,7 +141,7 @@ class LiveMachine:
         self.actors = actors if actors is not None else Actors(ray, scenario.machine, place, transport)
         self.scratch = Path(tempfile.mkdtemp(prefix="uvmp-"))
         self.watch = watch or Watch()
-        self.watch.made(str(self.scratch))
+        self.watch.tell("made", str(self.scratch))
         self.runs = 0
         self.logs: Logs | None = None
         self.on_poll: Callable[[float, list[Poll]], None] = lambda seconds, polls: None

@@ -33,7 +33,7 @@ def kept(machine: LiveMachine, folder: Path | None, options: Sequence[str] = ())
 @contextlib.contextmanager
 def salvaged(machine: LiveMachine, folder: Path) -> Iterator[None]:
     """Save the logs of the run in this folder, if it does not end as it should."""
-    machine.watch.keeps(str(folder))
+    machine.watch.tell("keeps", str(folder))
     try:
         yield
     except BaseException:

@@ -13,22 +13,17 @@ from time import sleep
 
 
 class Watch:
-    """Is told what a private Ray consists of; the base class does nothing with it."""
+    """Is told what a private Ray consists of; the base class does nothing with it.
 
-    def born(self, name: str, pid: int) -> None:
-        """A process has been started, without which Ray does not work."""
+    born NAME PID    a process has been started, without which Ray does not work
+    made FOLDER      a folder has been made, which is removed at the end
+    keeps FOLDER     the logs of the run that begins are in this folder
+    up               Ray has started
+    over             the processes are about to be ended
+    """
 
-    def made(self, folder: str) -> None:
-        """A folder has been made, which is removed at the end."""
-
-    def keeps(self, folder: str) -> None:
-        """The logs of the run that begins are in this folder."""
-
-    def up(self) -> None:
-        """Ray has started."""
-
-    def over(self) -> None:
-        """The processes are about to be ended."""
+    def tell(self, event: str, *about: object) -> None:
+        """One of these has happened."""
 
 
 def died(name: str, pid: int) -> str:

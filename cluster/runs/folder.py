@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -214,18 +214,28 @@ def _write_json(path: Path, body: Mapping[str, object]) -> None:
 
 
 def put(path: Path, text: str) -> None:
-    """A text file that is there, and on the disk, as a whole or not at all.
+    """A text file, as `receive` writes it. Raises: OSError."""
+    receive(path, [text.encode()])
 
-    Raises: OSError.
+
+def receive(path: Path, pieces: Iterable[bytes]) -> int:
+    """Write a file that is there, and on the disk, as a whole or not at all; returns its size in bytes.
+
+    Raises: OSError, which names the file.
     """
     unfinished = path.with_name(f".{path.name}.tmp")
+    size = 0
     try:
-        with open(unfinished, "w", encoding="utf-8") as stream:
-            stream.write(text)
+        with open(unfinished, "wb") as stream:
+            for piece in pieces:
+                size += stream.write(piece)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(unfinished, path)
-    except OSError:
+    except BaseException as wrong:
         with suppress(OSError):
             unfinished.unlink(missing_ok=True)
+        if isinstance(wrong, OSError):  # a write does not say of which file
+            raise OSError(wrong.errno, wrong.strerror, str(path)) from None
         raise
+    return size

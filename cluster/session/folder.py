@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import msgpack
 
-from cluster.runs.folder import cannot_write, create, identity, put, versions, write_live, write_scenario, write_sim
+from cluster.runs.folder import cannot_write, create, identity, receive, versions, write_live, write_scenario, write_sim
 from cluster.runs.outcome import Outcome
 from cluster.session.session import Session
 from nodes.host.transport import Kind
@@ -224,12 +224,8 @@ def snapshot(session: Session, name: str) -> list[str]:
     }
     path = Path(name)
     try:
-        if name.endswith(".msgpack"):
-            unfinished = path.with_name(f".{path.name}.tmp")
-            unfinished.write_bytes(msgpack.packb(document))
-            os.replace(unfinished, path)
-        else:
-            put(path, json.dumps(document, indent=1) + "\n")
+        packed = name.endswith(".msgpack")
+        receive(path, [msgpack.packb(document) if packed else f"{json.dumps(document, indent=1)}\n".encode()])
     except (OSError, ValueError) as wrong:
         raise UserMistake(f"cannot be written: {reason(wrong)}", file=clean(name, 200)) from None
     return [f"the state after {session.machine.operations:,} operations is written"]

@@ -32,7 +32,7 @@ parent.PATIENCE_S = 0.5
 def process(name, command="sleep 60"):
     null = subprocess.DEVNULL
     child = subprocess.Popen(["sh", "-c", command], process_group=0, stdout=null, stderr=null)
-    LINK.born(name, child.pid)
+    LINK.tell("born", name, child.pid)
     return child
 
 def command():
@@ -123,10 +123,10 @@ def test_a_driver_whose_cluster_answers_was_no_node_of_it() -> None:
 
 def test_a_process_of_ray_that_dies_is_told_and_the_driver_asked_to_end() -> None:
     """It can say what it knows; if it cannot, it has so long."""
-    body = "p = process('GCS'); process('raylet'); LINK.up(); p.kill(); time.sleep(20)"
+    body = "p = process('GCS'); process('raylet'); LINK.tell('up'); p.kill(); time.sleep(20)"
     code, out, err = ended(start(body))
     assert code == Exit.INTERRUPTED and "interrupted" in out and err == ""
-    for deaf in (f"signals.ignore(); {body}", body.replace("LINK.up(); ", "")):  # or it is still starting
+    for deaf in (f"signals.ignore(); {body}", body.replace("LINK.tell('up'); ", "")):  # or it is still starting
         process = start(deaf)
         code, out, err = ended(process)
         assert code == Exit.INFRASTRUCTURE and "interrupted" not in out
@@ -136,9 +136,11 @@ def test_a_process_of_ray_that_dies_is_told_and_the_driver_asked_to_end() -> Non
 
 
 def test_what_ends_because_ray_ends_has_not_died() -> None:
-    body = "p = process('GCS'); LINK.up(); LINK.over(); p.kill(); p.wait(); time.sleep(0.3); return 0"
+    body = "p = process('GCS'); LINK.tell('up'); LINK.tell('over'); p.kill(); p.wait(); time.sleep(0.3); return 0"
     assert ended(start(body))[0] == 0
-    again = "p = process('GCS'); p.kill(); p.wait(); time.sleep(0.2); LINK.over(); process('GCS'); LINK.up()"
+    again = (
+        "p = process('GCS'); p.kill(); p.wait(); time.sleep(0.2); LINK.tell('over'); process('GCS'); LINK.tell('up')"
+    )
     assert ended(start(f"{again}; time.sleep(0.8); return 0"))[0] == 0, "it was started once more"
 
 
@@ -150,8 +152,8 @@ def test_nothing_is_left_of_a_driver_that_is_killed(tmp_path: Path) -> None:
     place = {"host": "far", "node": "1", "path": "/tmp/uvmp-1/mmu.uvmp.jsonl"}
     (tmp_path / "my logs" / ELSEWHERE).write_text(json.dumps({"mmu": place}), encoding="utf-8")
     body = (
-        f"process('raylet', 'sleep 60 & echo $! > {tmp_path}/pid; wait'); LINK.made('{tmp_path}/ray')"
-        f"; LINK.keeps('{tmp_path}/my logs'); LINK.up(); print('ready', flush=True); time.sleep(20)"
+        f"process('raylet', 'sleep 60 & echo $! > {tmp_path}/pid; wait'); LINK.tell('made', '{tmp_path}/ray')"
+        f"; LINK.tell('keeps', '{tmp_path}/my logs'); LINK.tell('up'); print('ready', flush=True); time.sleep(20)"
     )
     process = start(body)
     driver = driver_of(process)
@@ -197,7 +199,9 @@ def test_a_driver_whose_handler_is_gone_is_interrupted_all_the_same() -> None:
 
 def test_no_signal_is_passed_on_to_a_driver_that_ends_ray() -> None:
     """It would be killed, and could not say what it has done."""
-    body = "LINK.over(); signal.signal(signal.SIGTERM, signal.SIG_DFL); print('ready', flush=True); time.sleep(0.5)"
+    body = (
+        "LINK.tell('over'); signal.signal(signal.SIGTERM, signal.SIG_DFL); print('ready', flush=True); time.sleep(0.5)"
+    )
     process = start(f"{body}; print('told', flush=True); return 1")
     driver_of(process)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
@@ -206,7 +210,7 @@ def test_no_signal_is_passed_on_to_a_driver_that_ends_ray() -> None:
 
 
 def test_a_signal_is_kept_until_ray_is_started_again() -> None:
-    body = "LINK.over(); print('ready', flush=True); time.sleep(0.5); process('GCS'); time.sleep(20)"
+    body = "LINK.tell('over'); print('ready', flush=True); time.sleep(0.5); process('GCS'); time.sleep(20)"
     process = start(body)
     driver_of(process)
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
