@@ -35,27 +35,14 @@ LAYOUT = {
     "anon": (("an_ref", "an_page", "an_swslot"),),
     "amap": (("am_ref", "am_flags", "am_maxslot", "am_nslot", "am_nused"),),
 }
-UVMEXP = (
-    ("pages", ("npages", "free", "active", "inactive", "wired", "paging")),
-    ("limits", ("freemin", "freetarg", "inactarg", "reserve_pagedaemon", "reserve_kernel")),
-    ("anons, swap", ("nanon", "nfreeanon", "swpages", "swpginuse", "swpgonly", "nswget")),
-    (
-        "faults",
-        (
-            "faults",
-            "fltnoram",
-            "fltnoanon",
-            "fltpgwait",
-            "fltpgrele",
-            "fltrelck",
-            "fltrelckok",
-            "fltanget",
-            "fltanretry",
-        ),
-    ),
-    ("cases", ("flt_anon", "flt_acow", "flt_obj", "flt_prcopy", "flt_przero", "fltamcopy", "fltnamap", "fltnomap")),
-    ("daemon", ("pdwoke", "pdrevs", "pdscans", "pdbusy", "pdfreed", "pdreact", "pddeact", "pdpageouts", "pdpending")),
-)
+UVMEXP = {
+    "pages": "npages free active inactive wired paging",
+    "limits": "freemin freetarg inactarg reserve_pagedaemon reserve_kernel",
+    "anons, swap": "nanon nfreeanon swpages swpginuse swpgonly nswget",
+    "faults": "faults fltnoram fltnoanon fltpgwait fltpgrele fltrelck fltrelckok fltanget fltanretry",
+    "cases": "flt_anon flt_acow flt_obj flt_prcopy flt_przero fltamcopy fltnamap fltnomap",
+    "daemon": "pdwoke pdrevs pdscans pdbusy pdfreed pdreact pddeact pdpageouts pdpending",
+}
 
 
 def render(pm: Postmortem, width: int = WIDTH) -> str:
@@ -352,8 +339,9 @@ def _uvmexp(pm: Postmortem, width: int) -> Iterator[str]:
     if not pm.uvmexp:
         return
     yield "show uvmexp (fields that the run accessed)"
-    shown = {name for _, names in UVMEXP for name in names}
-    for label, names in (*UVMEXP, ("others", tuple(name for name in pm.uvmexp if name not in shown))):
+    rows = {label: names.split() for label, names in UVMEXP.items()}
+    rows["others"] = [name for name in pm.uvmexp if not any(name in names for names in rows.values())]
+    for label, names in rows.items():
         text = ", ".join(f"{name}={pm.uvmexp[name]}" for name in names if name in pm.uvmexp)
         if text:
             yield from fold_text(text, width, f"  {label:<12}", " " * 14)

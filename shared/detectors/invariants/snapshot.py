@@ -160,12 +160,16 @@ class Structs:
         return kinds
 
     def walk(self, head: Struct, first: str, kind: type[Struct], next: str, prev: str = "", last: str = "") -> Walk:
-        """Follow a list from `head`, whose field `first` begins it; `prev` and `last` are checked if given."""
+        """Follow a list from `head`, whose field `first` begins it; `prev` and `last` are checked if given.
+
+        A list whose head is itself of that kind is a ring: it ends at its head, and not with NULL.
+        """
         items: list[Value] = []
         faults: list[Violation] = []
         seen: set[int] = set()
-        before, elm = None, self.get(head, first)
-        while elm is not None:
+        end = head if isinstance(head, kind) else None
+        before, elm = end, self.get(head, first)
+        while elm != end:
             where = f"after {before}" if before else "at its head"
             if not self.live(elm, kind):
                 faults.append((f"{where} it has {elm!r}, which is not a live {kind.kind_name}", before or head))
@@ -331,29 +335,10 @@ class Snapshot(Structs):
         }
 
     def _ring(self, map: VmMap) -> Walk:
-        items: list[Value] = []
-        faults: list[Violation] = []
         header = self.follow(map, "header", VmMapEntry)
         if header is None:
-            return Walk(items, [(f"its header is {self.get(map, 'header')!r}, which is not a live entry", map)])
-        seen: set[int] = set()
-        before: VmMapEntry = header
-        while True:
-            entry = self.get(before, "next")
-            if not self.live(entry, VmMapEntry):
-                faults.append((f"the next of {before} is {entry!r}, which is not a live entry", before))
-                break
-            if self.get(entry, "prev") != before:
-                faults.append((f"{entry} comes after {before}, but its prev is {self.get(entry, 'prev')}", entry))
-            if entry == header:
-                break
-            if entry.id in seen:
-                faults.append((f"after {before} it comes back to {entry}", entry))
-                break
-            seen.add(entry.id)
-            items.append(entry)
-            before = entry
-        return Walk(items, faults)
+            return Walk([], [(f"its header is {self.get(map, 'header')!r}, which is not a live entry", map)])
+        return self.walk(header, "next", VmMapEntry, "next", "prev", "prev")
 
     @cached_property
     def object_pages(self) -> dict[tuple[int, int], Page]:
