@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.cli.asking import Asks, address, argument, called
-from cluster.cli.documents import End, document, of_end
+from cluster.cli.documents import End, finish
 from cluster.cli.output import Output, pasteable
 from cluster.live.elsewhere import places
 from shared.errors import Exit, UserMistake
@@ -65,4 +65,4 @@ def command(asked: CollectOptions) -> int:
         },
         "left": {node: {"host": place.host, "path": place.path} for node, place in places(folder).items()},
     }
-    return output.end(document("collect", facts, of_end(end)), end.code, end.failed)
+    return finish(output, "collect", end, facts)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from cluster.cli import describe
 from cluster.cli.options import Chosen
-from cluster.cli.output import error_document
+from cluster.cli.output import Output, error_document
 from cluster.runs.outcome import Outcome
 from shared.errors import Exit, ProjectBug
 from shared.journal.deviation import Deviation
@@ -77,6 +77,11 @@ def document(command: str, *facts: Mapping[str, object]) -> Facts:
         known |= more
     named = {"command": command} if command.isidentifier() else {}
     return named | {key: known[key] for key in KEYS[command] if key in known}
+
+
+def finish(output: Output, command: str, end: End, *facts: Mapping[str, object]) -> Exit:
+    """Print the document of a command that ends so; returns its exit code."""
+    return output.end(document(command, *facts, of_end(end)), end.code, end.failed)
 
 
 def of_scenario(scenario: Scenario) -> Facts:

@@ -10,7 +10,7 @@ import click
 from cluster.boot import boot
 from cluster.cli import describe, predicted
 from cluster.cli.asking import Duration, address, argument, called, flag, option, refuse, seed, workers
-from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
+from cluster.cli.documents import End, Facts, deviations, finish, of_outcome, of_scenario
 from cluster.cli.options import Chosen, KeptOptions, choose, new_file, new_folder
 from cluster.cli.output import Output, Progress, rate_of, spent
 from cluster.cli.start import Start, behind
@@ -190,8 +190,7 @@ def command(asked: ExploreOptions) -> int:
         code = describe.verdict(output, asked.expect, why_not, search.finding)
         code = Exit.INTERRUPTED if search.interrupted else code
     end = End(code, asked.expect, why_not, search.interrupted, unkept)
-    facts = document("explore", of_scenario(chosen.scenario), _facts(plan, search), of_end(end))
-    return output.end(facts, code, unkept)
+    return finish(output, "explore", end, of_scenario(chosen.scenario), _facts(plan, search))
 
 
 def _plan(chosen: Chosen, asked: ExploreOptions) -> Plan:

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 
 from cluster import configs
-from cluster.cli.documents import End, Facts, document, of_end
+from cluster.cli.documents import End, Facts, finish
 from cluster.cli.junit import Case, report
 from cluster.cli.options import put
 from cluster.cli.output import Output
@@ -78,8 +78,7 @@ def explore_all(
     }
     if junit is not None:
         put(junit, report([_case(row, expecting) for row in rows]), "--junit")
-    output.result(document("explore", facts, of_end(End(code, interrupted=interrupted))))
-    return code
+    return finish(output, "explore", End(code, interrupted=interrupted), facts)
 
 
 def _case(row: Row, expecting: bool) -> Case:
@@ -130,5 +129,4 @@ def compare_all(output: Output, seed: int, schedules: int | None, workers: int |
         "seconds": round(monotonic() - began, 3),
         "searches": [{**asdict(row), "changed": row.changed} for row in rows],
     }
-    output.result(document("explore", facts, of_end(End(code, interrupted=interrupted))))
-    return code
+    return finish(output, "explore", End(code, interrupted=interrupted), facts)

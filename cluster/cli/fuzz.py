@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from cluster.cli.asking import Duration, address, called, flag, option, workers
-from cluster.cli.documents import End, Facts, document, of_end
+from cluster.cli.documents import End, Facts, finish
 from cluster.cli.options import PatchOptions
 from cluster.cli.output import Output, rate_of
 from cluster.cli.workers import pool
@@ -111,8 +111,7 @@ def command(asked: FuzzOptions) -> int:
     _say(output, result)
     failed = bool(result.corpus.findings)
     code = Exit.INTERRUPTED if result.interrupted else Exit.FINDING if failed else Exit.NO_FINDING
-    facts = _facts(result)
-    return output.end(document("fuzz", facts, of_end(End(code, interrupted=result.interrupted))), code)
+    return finish(output, "fuzz", End(code, interrupted=result.interrupted), _facts(result))
 
 
 def _order(asked: FuzzOptions) -> Order:

@@ -8,7 +8,7 @@ import click
 
 from cluster import configs
 from cluster.cli.asking import argument, called, option
-from cluster.cli.documents import End, Facts, document, of_end
+from cluster.cli.documents import End, Facts, finish
 from cluster.cli.options import PatchOptions
 from cluster.cli.output import Output
 from cluster.search import SEARCHING
@@ -66,8 +66,7 @@ def command(asked: MeasureOptions) -> int:
         output.say(_row(_cells(rows[-1]), width))
     code = Exit.INTERRUPTED if interrupted else Exit.NO_FINDING
     facts: Facts = {"seeds": asked.seeds, "scenarios": [_document(row) for row in rows]}
-    output.result(document("measure", facts, of_end(End(code, interrupted=interrupted))))
-    return code
+    return finish(output, "measure", End(code, interrupted=interrupted), facts)
 
 
 def _row(cells: tuple[str, ...], width: int) -> str:

@@ -12,7 +12,7 @@ from cluster import configs
 from cluster.boot import prepare
 from cluster.cli import describe
 from cluster.cli.asking import argument, called, option
-from cluster.cli.documents import End, Facts, deviations, document, of_end, of_outcome, of_scenario
+from cluster.cli.documents import End, Facts, deviations, finish, of_outcome, of_scenario
 from cluster.cli.options import Chosen, Options, choose, new_file, new_folder, put
 from cluster.cli.output import Output, Progress
 from cluster.cli.schedules import schedule_of
@@ -66,8 +66,7 @@ def command(asked: MinimizeOptions) -> int:
     chosen, failing, long = _failing(output, asked)
     if failing is None or failing.finding is None:
         output.say("no finding, so there is no schedule to shorten", bold=True)
-        nothing = document("minimize", of_scenario(chosen.scenario), {"finding": None}, of_end(End(Exit.NO_FINDING)))
-        return output.end(nothing, Exit.NO_FINDING, None)
+        return finish(output, "minimize", End(Exit.NO_FINDING), of_scenario(chosen.scenario), {"finding": None})
     finding = failing.finding
     output.note("searching the schedules with fewer preemptions")
     known = fewest(chosen.scenario, finding, failing.deviations)
@@ -101,7 +100,7 @@ def command(asked: MinimizeOptions) -> int:
         "windows": [_facts(chosen, failing, window) for window in needed],
         "smaller": smaller,
     }
-    return output.end(document("minimize", of_scenario(chosen.scenario), facts, of_end(end)), end.code, end.failed)
+    return finish(output, "minimize", end, of_scenario(chosen.scenario), facts)
 
 
 def _failing(output: Output, asked: MinimizeOptions) -> tuple[Chosen, Outcome | None, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cluster.cli import describe
 from cluster.cli.asking import argument, called, flag, option
-from cluster.cli.documents import End, document, of_end, of_outcome, of_scenario
+from cluster.cli.documents import End, finish, of_outcome, of_scenario
 from cluster.cli.options import Chosen, KeptOptions, LiveOptions, must_expect_something, new_folder, refuse_live_options
 from cluster.cli.output import Output
 from cluster.cli.schedules import schedule_of
@@ -89,7 +89,7 @@ def command(asked: ReplayOptions) -> int:
     there = of_outcome(chosen, last)
     facts = {**of_outcome(chosen, sim), **{key: there[key] for key in ("engine", "results", "finding", "out")}}
     facts |= {"digest": digests, "equal": equal, "unlike": unlike, "token": token, "replay": line}
-    return output.end(document("replay", of_scenario(chosen.scenario), facts, of_end(end)), end.code, end.failed)
+    return finish(output, "replay", end, of_scenario(chosen.scenario), facts)
 
 
 def _first_divergence(run: Outcome, token: Token | None) -> str:

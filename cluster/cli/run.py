@@ -14,7 +14,7 @@ import click
 from cluster.boot import prepare
 from cluster.cli import describe
 from cluster.cli.asking import argument, called, flag, option, refuse, seed
-from cluster.cli.documents import End, Facts, document, of_end, of_outcome, of_scenario
+from cluster.cli.documents import End, Facts, document, finish, of_outcome, of_scenario
 from cluster.cli.options import Chosen, KeptOptions, LiveOptions, choose, new_folder, refuse_live_options
 from cluster.cli.output import Output, Style
 from cluster.cli.start import Start, start_of
@@ -127,8 +127,7 @@ def command(asked: RunOptions) -> int:
     if runs.interrupted:
         code = Exit.INTERRUPTED
     end = End(code, asked.expect, why_not, runs.interrupted, runs.failed)
-    facts = document("run", of_scenario(runs.chosen.scenario), _facts(runs), of_end(end))
-    return output.end(facts, code, runs.failed)
+    return finish(output, "run", end, of_scenario(runs.chosen.scenario), _facts(runs))
 
 
 def _runs(output: Output, asked: RunOptions) -> Runs:
