@@ -10,7 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from cluster.cli.asking import argument, called, option
 from cluster.cli.options import Chosen, LiveOptions, apply, choose, refuse_live_options
 from cluster.cli.output import Output
 from shared.errors import Exit, ProjectBug, UserMistake
-from shared.patch import current
 from shared.scenario.load import ID_FORM, load_scenario
 from shared.scenario.machine import load_machine
 from shared.scenario.model import Scenario
@@ -176,14 +175,9 @@ def _start(path: Path, chosen: Chosen, asked: BootOptions) -> dict[str, Any]:
     """
     import shutil
 
-    from cluster.session.folder import LOG, Orders
+    from cluster.session.folder import LOG
 
-    patch, live = current(), asked.engine == "live"
-    orders = Orders(
-        "" if patch is None else patch.file, os.path.abspath(asked.resume) if asked.resume is not None else "",
-        asked.after or "", chosen.options, live, asked.address, asked.place, asked.transport,
-    )  # fmt: skip
-    arguments = [str(path), json.dumps(orders._asdict())]
+    arguments = [str(path), json.dumps(asdict(asked)), json.dumps(chosen.options)]
     with open(path / LOG, "wb") as log:
         server = subprocess.Popen(
             [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "cluster.session", *arguments],
@@ -191,7 +185,7 @@ def _start(path: Path, chosen: Chosen, asked: BootOptions) -> dict[str, Any]:
         )  # fmt: skip
     assert server.stdout is not None
     try:
-        ready = bool(select.select([server.stdout], [], [], LIVE_S if live else BOOT_S)[0])
+        ready = bool(select.select([server.stdout], [], [], LIVE_S if asked.engine == "live" else BOOT_S)[0])
         line = server.stdout.readline() if ready else b""
         answer = json.loads(line) if line else {}
         if "pid" in answer:

@@ -17,11 +17,11 @@ import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cluster.runs.outcome import Outcome
 from cluster.runs.token import kernel_version
+from nodes.host.here import own_version
 from shared.errors import Infrastructure, ProjectBug, UserMistake
 from shared.journal.record import SCHEMA, Journal
 from shared.journal.runfile import (
@@ -29,7 +29,6 @@ from shared.journal.runfile import (
     RUN_SCHEMA,
     SCENARIO,
     SUFFIX,
-    RunDocument,
     scenario_document,
     scenario_of,
     sealed,
@@ -83,11 +82,7 @@ def cannot_write(path: Path, wrong: OSError) -> Infrastructure:
 
 def versions() -> dict[str, str]:
     """The versions that must be equal for a run to be equal."""
-    try:
-        own = version("uvmp")
-    except PackageNotFoundError:
-        own = "unknown"
-    return {"uvmp": own, "kernel": kernel_version(), "log": SCHEMA}
+    return {"uvmp": own_version(), "kernel": kernel_version(), "log": SCHEMA}
 
 
 def identity() -> str:
@@ -158,13 +153,26 @@ def write_live(path: Path | None, scenario: Scenario, run: str, outcome: Outcome
 
 
 def _finish(path: Path, scenario: Scenario, run: str, outcome: Outcome, options: Sequence[str]) -> None:
-    """Write run.json, at once and last: with it the run has ended."""
+    """Write run.json, at once and last: with it the run has ended.
+
+    Its keys:
+        run: the run's identity.
+        token: of this very schedule.
+        shortened: of another, shorter schedule that has the same finding.
+        options: what `uvmp replay` needs beside a token.
+        schedule: the token's deviations from the default schedule.
+        digest: of the journals, or of their part before the finding.
+        admitted: node -> number of records that it wrote.
+        files: name -> SHA-256; `scenario_sum`: of scenario.json.
+        versions: what has to be the same for a run to be the same.
+        cut: the run was ended while contexts could continue; else it is not there.
+    """
     token, shortened, finding = outcome.token, outcome.shortened, outcome.finding
     names = {file.name for file in path.iterdir() if file.name.endswith(SUFFIX)}
     names |= {f"{node}{SUFFIX}" for node in outcome.journals}
     files = {name: _sum_and_lines(path / name) for name in sorted(names)}
     records = {name: max(0, lines - 1) for name, (_, lines) in files.items()}  # a header is none
-    body: RunDocument = {
+    body: dict[str, object] = {
         "schema": RUN_SCHEMA,
         "run": run,
         "engine": outcome.engine,

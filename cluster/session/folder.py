@@ -17,18 +17,15 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
-from typing import NamedTuple
 
 import msgpack
 
 from cluster.runs.folder import cannot_write, create, identity, receive, versions, write_live, write_scenario, write_sim
 from cluster.runs.outcome import Outcome
 from cluster.session.session import Session
-from nodes.host.transport import Kind
 from shared.errors import Infrastructure, UserMistake
 from shared.journal.record import Journal, plain
 from shared.journal.runfile import SUFFIX
@@ -108,27 +105,6 @@ def read_token(path: Path) -> str:
     except (OSError, ValueError) as wrong:
         why = clean((getattr(wrong, "strerror", None) or "not a token").lower(), 100)
         raise UserMistake(f"its token cannot be read ({why}); give --token", file=clean(path, 200)) from None
-
-
-class Orders(NamedTuple):
-    """What the process of a session is told beside its folder, as JSON.
-
-    Attributes:
-        patch: file of a patch; "": none.
-        resume: folder of a run that the session takes over; "": it begins with nothing. `after`: an operation of that,
-            up to which to follow it; "": to the end.
-        options: what `uvmp replay` needs beside the folder.
-        live: real processes perform the same. `address`, `place` and `transport` say where, as `uvmp run` has them.
-    """
-
-    patch: str = ""
-    resume: str = ""
-    after: str = ""
-    options: Sequence[str] = ()
-    live: bool = False
-    address: str | None = None
-    place: Sequence[str] = ()
-    transport: Kind | None = None
 
 
 class Writer:

@@ -44,14 +44,18 @@ class Here(NamedTuple):
 
 def here(node: str, ray: str) -> Here:
     """This process, on a node of Ray's, with its version of Ray."""
-    try:
-        own = version("uvmp")
-    except PackageNotFoundError:
-        own = "unknown"
-    token = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+    own, token = own_version(), os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
     return Here(
         os.getpid(), os.uname().nodename, node, platform.python_version(), ray, own, token, time(), dict(sources())
     )
+
+
+def own_version() -> str:
+    """The version of uvmp that is installed."""
+    try:
+        return version("uvmp")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 @cache

@@ -17,13 +17,13 @@ import re
 import shlex
 from collections.abc import Mapping, ValuesView
 from dataclasses import asdict, replace
-from typing import NotRequired, TypedDict, TypeGuard
+from typing import TypeGuard
 
 from shared.errors import UserMistake
 from shared.program.functions import Functions
 from shared.scenario.load import MAX_OPERATIONS, load_scenario
 from shared.scenario.machine import KERNEL_LOCKS
-from shared.scenario.model import Results, Scenario
+from shared.scenario.model import Scenario
 from shared.text import clean
 from shared.wire import typed
 
@@ -37,45 +37,6 @@ OPTIONS = {
     "--operations": True, "--patch": True,
 }  # fmt: skip
 TOKEN = re.compile(r"uvmp1\.([A-Za-z0-9_-]{1,64})\.([0-9a-f]{8})\.([0-9a-f]{8})\.([A-Za-z0-9_-]*)\.([0-9a-f]{6})")
-
-
-class RunDocument(TypedDict):
-    """What run.json says, without its `check`.
-
-    Attributes:
-        run: the run's identity.
-        token: of this very schedule.
-        shortened: of another, shorter schedule that has the same finding.
-        options: what `uvmp replay` needs beside a token.
-        schedule: the token's deviations from the default schedule.
-        digest: of the journals, or of their part before the finding.
-        admitted: node -> number of records that it wrote.
-        files: name -> SHA-256; `scenario_sum`: of scenario.json.
-        versions: what has to be the same for a run to be the same.
-        cut: the run was ended while contexts could continue; else it is not there.
-    """
-
-    schema: str
-    run: str
-    engine: str
-    scenario: dict[str, str]
-    errata: list[str]
-    detect: dict[str, str]
-    finding: dict[str, object] | None
-    notes: list[dict[str, object]]
-    token: str | None
-    shortened: str | None
-    options: list[str]
-    schedule: list[dict[str, str | int]]
-    digest: str
-    admitted: dict[str, int]
-    files: dict[str, str]
-    scenario_sum: str
-    results: Results
-    sites: dict[str, int]
-    counters: dict[str, int]
-    versions: dict[str, str]
-    cut: NotRequired[bool]
 
 
 def sealed(body: Mapping[str, object]) -> dict[str, object]:
