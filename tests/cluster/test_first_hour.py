@@ -31,7 +31,7 @@ import uvmp as uvmp_module
 from cluster import signals
 from cluster.cli import COMMANDS, cli
 from cluster.cli.boot import SESSION
-from cluster.cli.demo import Demo
+from cluster.cli.demo import part
 from cluster.cli.output import MIN_WIDTH, Output, fit, program
 from cluster.live.actors import ray_session
 from cluster.live.watch import remove
@@ -253,7 +253,7 @@ def test_the_demos_commands_can_be_pasted(venv: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.chdir(venv.parents[2])
     assert program() == ".venv/bin/uvmp"
-    Demo(Output(), None).part("A part", f"uvmp explore {RACE}")  # type: ignore[arg-type]
+    part(Output(), "1. A part", f"uvmp explore {RACE}")
     assert f"$ .venv/bin/uvmp explore {RACE}\n" in capsys.readouterr().out
     Output().say_lines("To repeat it\n  uvmp replay runs/x\nSo uvmp is called")
     assert capsys.readouterr().out == "To repeat it\n  .venv/bin/uvmp replay runs/x\nSo uvmp is called\n"
