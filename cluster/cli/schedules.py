@@ -112,29 +112,22 @@ def schedule_of(output: Output, what: str, scenario: str | None, lenient: bool, 
 def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     run = load(what)
     about, scenario = run.run or {}, run.loaded
-    made_on = kernel_of(about)
-    same = is_ours(made_on)
-    wanted_patch = patch_of(about.get("options"))
-    if wanted_patch is not None and current() is None:
-        raise UserMistake(f"the run was made with the patch {wanted_patch}; give --patch FILE.py", file=run.path)
-    if run.torn and (same or not is_sealed(about)):
+    difference = other_kernel(run, about)
+    if run.torn and (not difference or not is_sealed(about)):
         raise LogIncomplete("; ".join([f"{run.path}: {run.torn[0]}", *holes(run.journals)[:1]]))
     if scenario is None or run.run is None:
-        if run.run is not None and not same:
-            raise UserMistake(
-                f"the run was made on kernel {made_on}, whose scenarios this uvmp cannot read", file=run.path
-            )
+        if run.run is not None and difference:
+            raise UserMistake(f"{difference}, which cannot read the run's scenario", file=run.path)
         missing = "scenario.json" if scenario is None else "run.json"
         raise LogIncomplete(f"{run.path}: there is no {missing}: the run was cut short, so its schedule is incomplete")
-    if not same:
-        difference = f"the run was made on kernel {made_on}, this is kernel {kernel_version()}"
+    if difference:
         if not lenient:
             raise UserMistake(f"{difference}; --lenient replays it anyway", file=run.path)
         output.note(f"{difference}; replaying it anyway")
     options = about.get("options")
     token = next((token for token in (about.get("token"), about.get("shortened")) if token is not None), None)
     chosen = Chosen(scenario, options_of(options) or ())
-    if lenient and not same and isinstance(token, str):
+    if lenient and difference and isinstance(token, str):
         return Schedule(chosen, parse(token))
     must_know(run, scenario)
     wanted = str(about.get("digest"))
@@ -151,17 +144,20 @@ def must_know(run: Run, scenario: Scenario) -> None:
                 raise LogIncomplete(f"{run.path}: a record of {record['ctx']}, which this machine does not have")
 
 
-def kernel_of(about: Mapping[str, object]) -> str:
-    """The kernel that a run was made on, as its folder says it."""
-    versions = about.get("versions")
-    return clean(versions.get("kernel"), 40) if isinstance(versions, dict) else "?"
+def other_kernel(run: Run, about: Mapping[str, object]) -> str:
+    """On which other kernel the run was made, in words; "": on this.
 
+    Args:
+        about: what the folder says of how the run was made.
 
-def patch_of(options: object) -> str | None:
-    """The patch that a run was made with, as its folder has the options."""
-    if not isinstance(options, list) or "--patch" not in options[:-1]:
-        return None
-    return clean(options[options.index("--patch") + 1], 200)
+    Raises: UserMistake - it was made with a patch, and none is applied.
+    """
+    options, versions = about.get("options"), about.get("versions")
+    if isinstance(options, list) and "--patch" in options[:-1] and current() is None:
+        patch = clean(options[options.index("--patch") + 1], 200)
+        raise UserMistake(f"the run was made with the patch {patch}; give --patch FILE.py", file=run.path)
+    made_on = clean(versions.get("kernel"), 40) if isinstance(versions, dict) else "?"
+    return "" if is_ours(made_on) else f"the run was made on kernel {made_on}, this is kernel {kernel_version()}"
 
 
 def _told_of(run: Run, wanted: str, limit: int) -> Journals:

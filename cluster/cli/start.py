@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.cli.options import Chosen, Options, must_expect_something
 from cluster.cli.output import Output
-from cluster.cli.schedules import OWN, kernel_of, must_know, patch_of, schedule_of
-from cluster.postmortem.load import Run, load
+from cluster.cli.schedules import OWN, must_know, other_kernel, schedule_of
+from cluster.postmortem.load import load
 from cluster.postmortem.order import in_order
 from cluster.runs.replay import beginning
-from cluster.runs.token import is_ours, kernel_version
 from shared.errors import LogIncomplete, UserMistake
 from shared.journal.cut import part
 from shared.journal.order import operations
 from shared.journal.record import Journals
 from shared.journal.runfile import RUN, SCENARIO, options_of
-from shared.patch import current
 from shared.scenario.yaml import show
 from shared.text import clean, counted
 
@@ -60,7 +57,9 @@ def start_of(output: Output, what: str, asked: Options, after: str | None = None
     if run.mixed or run.loaded is None:
         wrong = next((line for line in run.torn if line.startswith((SCENARIO, "the files are"))), "")
         raise LogIncomplete(f"{run.path}: {wrong or f'there is no {SCENARIO}'}")
-    _must_match(run, about)
+    difference = other_kernel(run, about)
+    if difference:
+        raise UserMistake(difference, file=run.path)
     must_know(run, run.loaded)
     journals = beginning(run.loaded, run.journals)
     dropped = sum(map(len, run.journals.values())) - sum(map(len, journals.values()))
@@ -117,16 +116,3 @@ def upto(journals: Journals, after: str) -> Journals:
             return part(journals, order[: at + 1])
     last = max((record["n"] for record in order if record["ctx"] == ctx), default=0)
     raise UserMistake(f"the run has {counted(last, 'operation')} of {clean(ctx, 40)}", field="--after")
-
-
-def _must_match(run: Run, about: Mapping[str, object]) -> None:
-    """The run must have been made on this kernel, with the patch that is applied.
-
-    Raises: UserMistake.
-    """
-    made_on = kernel_of(about)
-    patch = patch_of(about.get("options"))
-    if patch is not None and current() is None:
-        raise UserMistake(f"the run was made with the patch {patch}; give --patch FILE.py", file=run.path)
-    if not is_ours(made_on):
-        raise UserMistake(f"the run was made on kernel {made_on}, this is kernel {kernel_version()}", file=run.path)
