@@ -264,6 +264,10 @@ class Memory:
 
         return end
 
+    def alter(self, proc: str, vpns: range, change: Callable[[View], View]) -> End:
+        """Views of those of these pages that are mapped become what `change` makes of them, if the call succeeds."""
+        return self.change(proc, vpns, lambda vpn, view: None if view is None else change(view))
+
     def store(self, proc: str, vpns: range, make: Callable[[int, Cell], Cell | None], must: bool) -> End:
         """Words of these pages become those of the cells that `make` gives, if the call succeeds.
 

@@ -10,6 +10,7 @@ from shared.port.port import here
 from shared.scenario import keys
 from shared.scenario.names import MAX_REGION_PAGES
 from shared.scenario.steps.errnos import errno
+from shared.scenario.steps.memory import VALUE
 from shared.scenario.steps.step import BOTH, Args, Call, Key, Where, leaves_memory_alone, step
 from shared.uvm.mmap import sys_shmget, sys_shmrm
 from shared.uvm.structs import Shm, Vnode
@@ -18,7 +19,6 @@ from shared.uvm.vnode import sys_ftruncate, uvm_vnp_uncache, vn_rdwr, vnode_make
 FAMILY = "files, shared memory"
 PAGES = Key("pages", keys.whole(1, MAX_REGION_PAGES, "how many pages it has"))
 AT = Key("at", keys.FILE_WORD)
-VALUE = Key("value", keys.whole(0, keys.MAX_WORD, "the value"))
 FILE = Key("file", keys.FILE)
 
 

@@ -16,6 +16,7 @@ from shared.port.struct import Field, Struct, field, own, simplelock
 from shared.scenario import keys
 from shared.scenario.machine import MAX_FRAMES
 from shared.scenario.steps.errnos import errno
+from shared.scenario.steps.memory import VALUE
 from shared.scenario.steps.step import EVERYWHERE, Args, Call, Key, Where, leaves_memory_alone, step
 from shared.uvm.km import uvm_km_free, uvm_km_kmemalloc, uvm_km_valloc
 from shared.uvm.param import EFAULT, ENOMEM, UVM_KMF_NOWAIT
@@ -25,7 +26,6 @@ from shared.uvm.trap import kernel_access
 FAMILY, TESTS = "kernel steps", "of tests"
 NOT_SETUP = Where.PROGRAM | Where.INTERRUPT
 WORD = Key("word", keys.WORD)
-VALUE = Key("value", keys.whole(0, keys.MAX_WORD, "the value"))
 ONFAULT = Key("onfault", keys.TRUTH, optional=True, default=False, where=NOT_SETUP)
 
 
