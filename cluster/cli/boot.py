@@ -24,7 +24,6 @@ from cluster.cli.output import Output
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.scenario.load import ID_FORM, load_scenario
 from shared.scenario.machine import load_machine
-from shared.scenario.model import Scenario
 from shared.scenario.yaml import parse
 from shared.text import clean, counted
 
@@ -101,7 +100,10 @@ def command(asked: BootOptions) -> int:
         raise UserMistake("expected the name of a folder", field="--session")
     describe.introduce(output, scenario)
     if asked.engine == "live":
-        _check_live(output, asked, scenario)
+        from cluster.cli.live import check
+
+        check(asked, scenario)
+        output.note("starting real processes ...")
     token = make(path, scenario)
     up = _start(path, chosen, asked)
     line = shlex.join(["uvmp", "attach", *([asked.session] if asked.session != SESSION else [])])
@@ -142,17 +144,6 @@ def _choose(asked: BootOptions) -> Chosen:
         programs="\n".join(f"  {process}: [{{pause: {{}}}}]" for process in names),
     )  # fmt: skip
     return apply(load_scenario(text, name, configs.machine), (), asked)
-
-
-def _check_live(output: Output, asked: BootOptions, scenario: Scenario) -> None:
-    """Check where real processes are to be, before anything starts.
-
-    Raises: UserMistake; Infrastructure.
-    """
-    from cluster.cli.live import check
-
-    check(asked, scenario)
-    output.note("starting real processes ...")
 
 
 def _taken_over(output: Output, asked: BootOptions, run: str) -> Chosen:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from time import monotonic
+from typing import TypeVar
 
 from cluster import configs
 from cluster.cli.documents import End, Facts, finish
@@ -19,6 +21,7 @@ from shared.errors import Exit
 from shared.patch import current
 from shared.text import counted
 
+R = TypeVar("R", Row, Compared)
 #: schedules of one search, unless the user says how many
 SCHEDULES = 200
 
@@ -38,15 +41,8 @@ def explore_all(
     """
     names = configs.names("scenarios")
     output.note(f"exploring {len(names)} scenarios, {'repaired' if order.fixed else 'with their errata'}")
-    rows: list[Row] = []
-    interrupted = False
-    try:
-        for row in campaign(names, order, workers or os.cpu_count() or 1, out):
-            rows.append(row)
-            output.step(f"explored {row.scenario}, {len(rows)} of {len(names)} scenarios")
-    except KeyboardInterrupt:
-        interrupted = True
-        output.note("interrupted" + ("" if out is None else f"; the same command continues in {out}"))
+    searches = campaign(names, order, workers or os.cpu_count() or 1, out)
+    rows, interrupted = _rows(output, searches, len(names), out)
     rows.sort(key=lambda row: row.scenario)
     by_cause = causes(rows)
     for cause, among in by_cause.items():
@@ -81,6 +77,19 @@ def explore_all(
     return finish(output, "explore", End(code, interrupted=interrupted), facts)
 
 
+def _rows(output: Output, coming: Iterable[R], scenarios: int, out: Path | None) -> tuple[list[R], bool]:
+    """All rows, and whether Ctrl-C has ended that; says how it is going."""
+    rows: list[R] = []
+    try:
+        for row in coming:
+            rows.append(row)
+            output.step(f"explored {row.scenario}, {len({row.scenario for row in rows})} of {scenarios} scenarios")
+    except KeyboardInterrupt:
+        output.note("interrupted" + ("" if out is None else f"; the same command continues in {out}"))
+        return rows, True
+    return rows, False
+
+
 def _case(row: Row, expecting: bool) -> Case:
     """A search as a test case."""
     failure = row.unmet if expecting else row.cause and f"{row.text}\n{row.token or ''}"
@@ -102,16 +111,8 @@ def compare_all(output: Output, seed: int, schedules: int | None, workers: int |
     output.say(patch.words, bold=True)
     names = configs.names("scenarios")
     output.note(f"exploring {len(names)} scenarios, with errata and repaired, with and without the patch")
-    rows: list[Compared] = []
-    interrupted = False
     began = monotonic()
-    try:
-        for row in survey(patch, seed, limit, workers or os.cpu_count() or 1):
-            rows.append(row)
-            output.step(f"explored {row.scenario}, {len({row.scenario for row in rows})} of {len(names)} scenarios")
-    except KeyboardInterrupt:
-        interrupted = True
-        output.note("interrupted")
+    rows, interrupted = _rows(output, survey(patch, seed, limit, workers or os.cpu_count() or 1), len(names), None)
     changed = [row for row in rows if row.changed]
     if changed:
         output.table(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import shlex
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import click
 
 from cluster.cli.asking import Duration, address, called, flag, option, workers
 from cluster.cli.documents import End, Facts, finish
-from cluster.cli.options import PatchOptions
+from cluster.cli.options import PatchOptions, patch_words
 from cluster.cli.output import Output, rate_of
 from cluster.cli.workers import pool
 from cluster.fuzz.corpus import LOG, Written, read_log
@@ -21,7 +20,6 @@ from cluster.fuzz.observe import FLOW, MEET, ORDER
 from cluster.fuzz.steps import FEATURES
 from shared.errata import lookup
 from shared.errors import Exit, UserMistake
-from shared.patch import current
 from shared.text import clean, counted
 
 #: how long the command runs without --time
@@ -158,9 +156,7 @@ def _order(asked: FuzzOptions) -> Order:
 
 
 def _replay_line(finding: Written, folder: Path) -> str:
-    patch = current()
-    options = [] if patch is None else ["--patch", patch.file]
-    return shlex.join(["uvmp", "replay", finding.token, "--scenario", str(folder / finding.file), *options])
+    return shlex.join(["uvmp", "replay", finding.token, "--scenario", str(folder / finding.file), *patch_words()])
 
 
 def _sights(result: Hunt) -> dict[str, int]:
@@ -189,8 +185,7 @@ def _say(output: Output, result: Hunt) -> None:
         f"{counted(len(corpus.members), 'program')} kept: {sights[FLOW]:,} flows of a field between functions,"
         f" {sights[ORDER]:,} orders of locks, {sights[MEET]:,} meetings on a struct"
     )
-    options: Iterable[str] = [] if (patch := current()) is None else ["--patch", patch.file]
-    output.note(f"to continue: {shlex.join(['uvmp', 'fuzz', '--out', str(folder), *options])}")
+    output.note(f"to continue: {shlex.join(['uvmp', 'fuzz', '--out', str(folder), *patch_words()])}")
 
 
 def _facts(result: Hunt) -> Facts:

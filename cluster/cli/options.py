@@ -212,9 +212,7 @@ def apply(scenario: Scenario, options: Iterable[str], asked: Options) -> Chosen:
         needed += ["--fixed"] * fixed  # alone, it is in the token
         for erratum in errata:
             needed += ["--errata", erratum]
-    patch = current()
-    if patch is not None:
-        needed += ["--patch", patch.file]
+    needed += patch_words()
     if kernel_lock is not None and kernel_lock != scenario.machine.kernel_lock:
         scenario = scenario.with_kernel_lock(kernel_lock)
         needed += ["--kernel-lock", kernel_lock]
@@ -224,6 +222,12 @@ def apply(scenario: Scenario, options: Iterable[str], asked: Options) -> Chosen:
     for detector, level in levels.items():
         needed += ["--detect", f"{detector}={level}"]
     return Chosen(scenario, tuple(needed))
+
+
+def patch_words() -> list[str]:
+    """What a command line needs for the patch that is applied."""
+    patch = current()
+    return [] if patch is None else ["--patch", patch.file]
 
 
 def _levels(detect: Iterable[str]) -> dict[str, str]:

@@ -261,7 +261,7 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
     """Are records missing? Other CPUs continue for a moment after the run is stopped; those records may be missing."""
     pm.records = sum(len(records) for records in run.journals.values())
     admitted = _dict(_dict(run.run).get("admitted"))
-    for node in admitted or _nodes_wanted(run):
+    for node in admitted or (() if run.loaded is None else run.loaded.machine.nodes):
         if node not in run.journals:
             pm.holes.append(f"{node}: its journal is missing")
     gaps = holes(run.journals)
@@ -307,10 +307,6 @@ def _digest(journals: Journals) -> str:
 def _places(run: Run) -> tuple[int, Callable[[int], str]]:
     """The page size, and an address in the scenario's own words."""
     return (0, hex) if run.loaded is None else (run.loaded.machine.page_size, run.loaded.place)
-
-
-def _nodes_wanted(run: Run) -> tuple[str, ...]:
-    return () if run.loaded is None else tuple(run.loaded.machine.nodes)
 
 
 # -- the finding ------------------------------------------------------------------------

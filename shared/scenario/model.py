@@ -165,7 +165,7 @@ class Expected:
         elif self.subjects and finding.subject.split(":")[0] not in self.subjects:
             what = finding.subject or "nothing"
             return f"expected {finding.kind} of {_or(self.subjects)}, found it of {what}"
-        elif self.invariants and finding.kind == "invariant" and _invariant(finding) not in self.invariants:
+        elif self.invariants and finding.kind == "invariant" and finding.text.split(":")[0] not in self.invariants:
             return f"expected invariant {_or(self.invariants)}, found {finding.text}"
         elif self.texts and not any(text in finding.text for text in self.texts):
             return f"expected {finding.kind} with text {_or(map(repr, self.texts))}, found {_in_words(finding)}"
@@ -188,11 +188,6 @@ class Expected:
 
 def _or(words: Iterable[object]) -> str:
     return " or ".join(str(word) for word in words)
-
-
-def _invariant(finding: Finding) -> str:
-    """The id that an invariant's text begins with."""
-    return finding.text.split(":")[0]
 
 
 def _in_words(finding: Finding) -> str:
