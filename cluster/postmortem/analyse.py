@@ -274,7 +274,8 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
     pm.digest = _digest(run.journals)
     wanted = _dict(run.run).get("digest")
     if isinstance(wanted, str) and wanted and not pm.holes and not run.torn:
-        past = _past(run, wanted) if wanted != pm.digest else None
+        limit = 1 << 62 if run.loaded is None else run.loaded.limit
+        past = None if wanted == pm.digest else digested(run.journals, wanted, limit)
         if wanted == pm.digest:
             pm.digest_checked = True
         elif past is not None:
@@ -287,14 +288,6 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
     if run.run is None:
         pm.holes.append(f"there is no {RUN}: the run did not end")
     pm.complete = not pm.holes and not pm.warnings
-
-
-def _past(run: Run, wanted: str) -> Journals | None:
-    """The part of the journals that has this digest; None if there is none."""
-    try:
-        return digested(run.journals, wanted, 1 << 62 if run.loaded is None else run.loaded.limit)
-    except LogIncomplete:
-        return None
 
 
 def _digest(journals: Journals) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shared.errors import LogIncomplete
 from shared.journal.order import Linearizer, causal_past
 from shared.journal.record import Journals, Record
 
@@ -30,7 +31,7 @@ def in_order(journals: Journals) -> Sequence:
     if any(record["event"] == "finding" for records in journals.values() for record in records):
         try:
             past = {id(record) for records in causal_past(journals).values() for record in records}
-        except LookupError:  # a record that it needs is not there
+        except (LogIncomplete, LookupError):  # a record that it needs is not there, or damaged
             past = set()
         merge.go_on(lambda record: id(record) in past)
         merge.rest(lambda record: id(record) in past)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from shared.errors import LogIncomplete
 from shared.journal.order import Linearizer, causal_past, linearize, operations
 from shared.journal.record import Journals, Record, digest, holes
 
@@ -81,7 +82,7 @@ def judged(journals: Journals, limit: int) -> Journals:
     Args:
         limit: operations that it may have.
 
-    Raises: LogIncomplete - the orders contradict each other; LookupError - a record that is referred to is missing.
+    Raises: LogIncomplete - the orders contradict each other, or the operation that a finding is about is missing.
     """
     past = causal_past(journals)
     stopped = any(record["event"] == "finding" for records in journals.values() for record in records)
@@ -111,13 +112,12 @@ def digested(journals: Journals, wanted: str, limit: int) -> Journals | None:
         wanted: the run's digest.
         limit: operations that it may have.
 
-    Returns: None - the digest is of neither, or of records that are not there.
-    Raises: LogIncomplete - the orders contradict each other.
+    Returns: None - the digest is of neither, or of records that are not there or contradict each other.
     """
     try:
         if not holes(journals) and digest(journals) == wanted:
             return journals
         past = judged(journals, limit)
         return past if not holes(past) and digest(past) == wanted else None
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError):  # a file may have anything in it
-        return None
+    except (LogIncomplete, LookupError, TypeError, ValueError, AttributeError, RecursionError):
+        return None  # (a file may have anything in it)

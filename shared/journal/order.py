@@ -206,6 +206,8 @@ def causal_past(journals: Journals) -> Journals:
     The other nodes of a live machine run on for a moment after one CPU has
     panicked; this is the part that every replay of the schedule has too. With
     two findings, the past of a finding that does not contain the other is taken.
+
+    Raises: LogIncomplete - the operation that a finding is about is in no journal.
     """
     findings = [record for _, records in sorted(journals.items()) for record in records if record["event"] == "finding"]
     pasts = [_past(journals, finding) for finding in findings]
@@ -248,9 +250,10 @@ def _past(journals: Journals, finding: Record) -> Journals:
     causes = _causes(operations, by_cpu)
     upto = dict.fromkeys(by_cpu, 0)
     reached = dict.fromkeys(operations, 0)
-    last = by_cpu[finding["node"]].get(finding["at"]) if finding["at"] else None
+    performed = by_cpu.get(finding["node"])
+    last = performed.get(finding["at"]) if performed is not None and finding["at"] else None
     if finding["at"] and last is None:
-        raise LookupError(f"operation {finding['at']} of {finding['node']} is in no journal")
+        raise LogIncomplete(f"operation {finding['at']} of {finding['node']} is in no journal")
     work = [] if last is None else [last]
     while work:
         record = work.pop()
@@ -270,7 +273,7 @@ def _past(journals: Journals, finding: Record) -> Journals:
         end_of = by_cpu[node].get(upto.get(node, 0)) if node in by_cpu else None
         blocked = end_of is not None and "wait" in end_of and node != finding["node"]
         past[node] = [record for record in records if _in_past(record, node, finding, upto, blocked)]
-    ended_by = by_cpu[finding["node"]].get(finding["at"]) if finding["node"] in by_cpu else None
+    ended_by = None if performed is None else performed.get(finding["at"])
     if ended_by is not None and "refused" in ended_by:  # the CPU learnt of it only with a later answer
         known = [other for other in past[finding["node"]] if other.get("at") != finding["at"]]
         past[finding["node"]] = [*known, {**finding, "nseq": len(known) + 1}]

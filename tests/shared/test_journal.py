@@ -833,8 +833,10 @@ def test_a_finding_before_any_operation_has_no_past_but_events() -> None:
 
 
 def test_a_finding_whose_operation_is_not_there_has_no_past() -> None:
-    with pytest.raises(LookupError, match="operation 7 of cpuA is in no journal"):
-        causal_past({"memory": [op("memory", 1, "A", 1, "load")], "cpuA": [event("A", 1, 7, "finding")]})
+    """A journal has been damaged: an error of its own, whether the processor has other records or none."""
+    for processor in ("A", "B"):
+        with pytest.raises(LogIncomplete, match="operation 7 of cpuA is in no journal"):
+            causal_past({"memory": [op("memory", 1, processor, 1, "load")], "cpuA": [event("A", 1, 7, "finding")]})
 
 
 def test_an_operation_that_was_refused_ends_its_processors_past() -> None:
