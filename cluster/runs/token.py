@@ -21,12 +21,9 @@ a token replays at any granularity.
 
 from __future__ import annotations
 
-import ast
 import base64
 import hashlib
-import io
 import re
-import tokenize
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -255,20 +252,33 @@ def version_of(files: Iterable[Path]) -> str:
     return total.hexdigest()[:8]
 
 
+#: brackets, comments and strings of a source: no comment begins in a string, and no docstring in brackets
+LEXEME = re.compile(
+    r"""(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<comment>\#[^\n]*)
+    |[rRuU]?(?P<string>(?P<quotes>\"{3}|'{3})(?:\\.|[^\\])*?(?P=quotes)|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
 @cache
 def _code(source: str) -> str:
-    """A module's lines without comments, docstrings and blank lines; the same under every version of Python."""
-    lines = source.splitlines()
-    for node in ast.walk(ast.parse(source)):
-        if (
-            isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
-            and ast.get_docstring(node, clean=False) is not None
-        ):
-            first, last = node.body[0].lineno, node.body[0].end_lineno
-            assert last is not None
-            lines[first - 1 : last] = [""] * (last - first + 1)
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            line, column = token.start
-            lines[line - 1] = lines[line - 1][:column]
-    return "\n".join(stripped for line in lines if (stripped := line.rstrip()))
+    """A module's lines without comments, docstrings and blank lines; the same under every version of Python.
+
+    A docstring is a string alone on its lines behind a colon, or at the beginning. Python's own tokenizer and parser
+    take ten times as long: longer than all else that a short command does.
+    """
+    kept, at, done, depth, last = [], 0, 0, 0, ":"
+    for lexeme in LEXEME.finditer(source):
+        (start, end), kind = lexeme.span(), lexeme.lastgroup
+        code = source[done:start].rstrip()
+        alone = start == 0 or "\n" in source[done + len(code) : start]
+        last, done = (code or last)[-1], end
+        depth += (kind == "open") - (kind == "close")
+        docstring = kind == "string" and alone and last == ":" and not depth and source[end : end + 1] in "\n"
+        if kind == "comment" or docstring:
+            kept.append(source[at:start])
+            at = end
+        if kind != "comment":
+            last = source[end - 1]
+    code = "".join([*kept, source[at:]])
+    return "\n".join(stripped for line in code.splitlines() if (stripped := line.rstrip()))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import base64
+import io
 import re
+import tokenize
 import zlib
 from pathlib import Path
 
@@ -385,3 +387,78 @@ def test_every_file_that_the_kernel_s_version_covers_is_in_it() -> None:
     for file in files:
         if token_module._code(file.read_text()):
             assert version_of(other for other in files if other != file) != kernel_version(), file
+
+
+def by_pythons_parser(source: str) -> str:
+    """What `_code` does, by the parser and the tokenizer of Python, which take ten times as long."""
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            first, last = node.body[0].lineno, node.body[0].end_lineno
+            assert last is not None
+            lines[first - 1 : last] = [""] * (last - first + 1)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            line, column = token.start
+            lines[line - 1] = lines[line - 1][:column]
+    return "\n".join(stripped for line in lines if (stripped := line.rstrip()))
+
+
+def test_the_code_of_the_kernel_is_as_pythons_parser_has_it() -> None:
+    """Else a token of today would be one of another kernel."""
+    for file in kernel_files():
+        source = file.read_text(encoding="utf-8")
+        assert token_module._code(source) == by_pythons_parser(source), file
+
+
+#: sources, between lines of ===
+UNUSUAL = r'''
+x = '#'  # a sign
+y = "\"#'"  # a sign
+z = r"\#" + f"{x}#"  # f"
+===
+def f():  # why
+    # and why
+
+    r"""Doc
+    # of two lines."""
+    return {
+        "a":
+        "b"
+    }
+===
+x: "Later"
+y = {1:
+"no doc"
+}
+f = lambda: "no doc"
+===
+# first
+
+"""Doc."""
+"no doc"
+===
+class A:
+    "doc"
+    x = 1
+    "no doc"
+    def f(self):
+        b"no doc"
+    def h(self):
+        "no".join("doc")
+===
+x = ("a"  # one
+     "b#", (2), [
+# three
+3])
+===
+x = "a\
+#b"  # goes on
+===
+def f():
+    """Doc without an end of the line."""'''
+
+
+@pytest.mark.parametrize("source", UNUSUAL.split("===\n"))
+def test_so_is_the_code_of_what_is_unusual(source: str) -> None:
+    assert token_module._code(source) == by_pythons_parser(source)
