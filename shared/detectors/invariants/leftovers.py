@@ -6,11 +6,11 @@ Does not see: memory that a live process keeps and does not need, or memory that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from shared.detectors.invariants.register import invariant
 from shared.detectors.invariants.snapshot import AMAP_ARRAYS, Snapshot, Violation
-from shared.port.struct import LOCK_SHIFT, lock_name
+from shared.port.struct import LOCK_SHIFT, Struct, lock_name
 from shared.uvm.param import SRUN, SZOMB, UVM_PGOPS_AOBJ
 from shared.uvm.structs import (
     Amap,
@@ -65,44 +65,31 @@ def _(s: Snapshot) -> Iterator[Violation]:
     maps |= {s.get(uvm, "kernel_map"), *s.submaps} if uvm.id in s.heap else set()
     broken = any(ring.faults for ring in (*s.entries.values(), s.kentries))
     arrays = {s.get(amap, name) for amap in s.all(Amap) for name in AMAP_ARRAYS}
-    for vmspace in s.all(Vmspace):
-        if vmspace not in spaces:
-            yield f"{vmspace} is leaked: no process has it", vmspace
-    for map in s.entries:
-        if map not in maps:
-            yield f"{map} is leaked: no vmspace has it", map
-    for entry in s.all(VmMapEntry):
-        if entry not in entries and not broken:
-            yield f"{entry} is leaked: it is in no map", entry
+    yield from _leaked(s.all(Vmspace), spaces, "no process has it")
+    yield from _leaked(s.entries, maps, "no vmspace has it")
+    if not broken:
+        yield from _leaked(s.all(VmMapEntry), entries, "it is in no map")
     for amap in s.all(Amap):
         if not s.amap_entries[amap.id]:
             yield f"{amap} is leaked: no map entry refers to it (am_ref {s.num(amap, 'am_ref')})", amap
-    for array in s.all(AmapArray):
-        if array not in arrays:
-            yield f"{array} is leaked: no amap has it", array
+    yield from _leaked(s.all(AmapArray), arrays, "no amap has it")
     pagers = {s.get(struct, "u_obj") for kind in (Vnode, Aobj) for struct in s.all(kind)}
     for uobj in s.objects:
         aobj = s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
         if (aobj and not s.object_refs[uobj.id]) or uobj not in pagers:
             yield f"{uobj} is leaked: nothing refers to it (uo_refs {s.num(uobj, 'uo_refs')})", uobj
-    swslots = {s.get(aobj, "u_swslots") for aobj in s.all(Aobj)}
-    for slots in s.all(AobjSlots):
-        if slots not in swslots:
-            yield f"{slots} is leaked: no aobj has it", slots
-    results = {s.get(loan, "l_result") for loan in s.all(Loan)}
-    for lent in s.all(LoanArray):
-        if lent not in results:
-            yield f"{lent} is leaked: no loan has it", lent
-    done = {bp.id for bp in s.aio_done.items}
-    pending = {s.get(bp, "pages") for bp in s.aio_done.items}
-    for bp in s.all(Buf):
-        if bp.id not in done:
-            yield f"{bp} is leaked: nothing is in flight, and it is not on aio_done", bp
-    for phys in s.all(PhysBuf):
-        yield f"{phys} is leaked: nothing is in flight", phys
-    for pages in s.all(PageArray):
-        if pages not in pending:
-            yield f"{pages} is leaked: nothing is in flight", pages
+    yield from _leaked(s.all(AobjSlots), {s.get(aobj, "u_swslots") for aobj in s.all(Aobj)}, "no aobj has it")
+    yield from _leaked(s.all(LoanArray), {s.get(loan, "l_result") for loan in s.all(Loan)}, "no loan has it")
+    done = s.aio_done.items
+    yield from _leaked(s.all(Buf), done, "nothing is in flight, and it is not on aio_done")
+    yield from _leaked(s.all(PhysBuf), (), "nothing is in flight")
+    yield from _leaked(s.all(PageArray), {s.get(bp, "pages") for bp in done}, "nothing is in flight")
+
+
+def _leaked(structs: Iterable[Struct], in_use: Collection[object], why: str) -> Iterator[Violation]:
+    for struct in structs:
+        if struct not in in_use:
+            yield f"{struct} is leaked: {why}", struct
 
 
 @invariant("LEAK-2", "every pmap is that of a map, and every map has one", source="pmap(9)")
@@ -114,7 +101,4 @@ def _(s: Snapshot) -> Iterator[Violation]:
     for pmap, map in of.items():
         if pmap not in s.pmaps:
             yield f"{map} has pmap {pmap}, which is gone", map
-    objects = set(s.pm_objs.values())
-    for obj in s.all(Pmap):
-        if obj not in objects:
-            yield f"{obj} is leaked: no pmap has it", obj
+    yield from _leaked(s.all(Pmap), set(s.pm_objs.values()), "no pmap has it")
