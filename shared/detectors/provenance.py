@@ -255,7 +255,8 @@ class Provenance:
                 self.requests.remove(request)
                 return
 
-    op_disk_done = op_io_done
+    def op_disk_done(self, move: Move) -> None:
+        self.op_io_done(move)
 
     def op_disk_format(self, move: Move) -> None:
         place = Place("block", move.target)
@@ -264,7 +265,11 @@ class Provenance:
     def op_pmap_enter(self, move: Move) -> None:
         self.entered.append(move)
 
-    op_pmap_remove = op_pmap_protect = op_pmap_enter
+    def op_pmap_remove(self, move: Move) -> None:
+        self.entered.append(move)
+
+    def op_pmap_protect(self, move: Move) -> None:
+        self.entered.append(move)
 
     def op_renew(self, move: Move) -> None:
         name = str(move.args[0]).split("#", maxsplit=1)[0]
