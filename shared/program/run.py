@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import NoReturn, TypeVar
+from typing import NoReturn
 
 from shared.errors import UserMistake
 from shared.port.port import here
-from shared.port.struct import Struct
 from shared.scenario.model import Handler, Lwp, Scenario, Step
 from shared.scenario.steps.kernel import Barrier, Kvar, Litmus, Meet
 from shared.scenario.steps.step import Call, Refused
@@ -27,8 +26,6 @@ from shared.uvm.init import uvm_init
 from shared.uvm.param import SIDL
 from shared.uvm.proc import exit1
 from shared.uvm.structs import Loan, Proc, Shm
-
-S = TypeVar("S", bound=Struct)
 
 
 def run_handler(handler: Handler) -> None:
@@ -99,23 +96,32 @@ def run_setup(scenario: Scenario, procs: Mapping[str, Proc], begun: list[int]) -
 
     Raises: UserMistake - a step cannot be done on this machine.
     """
-    for number, proc in enumerate(procs.values()):
-        _made(Proc, number)
+    for proc in procs.values():
+        made = here.port.alloc(Proc)
+        assert made == proc, "procs are numbered in order of names"
         proc.p_stat = SIDL
         proc.p_vmspace = None
         proc.p_lwps = 0
     for number, name in enumerate(scenario.barriers):
-        meeting = _made(Barrier, number)
+        meeting = here.port.alloc(Barrier)
+        assert meeting == Barrier.at(number)
         acts = [step.args for lwp in scenario.lwps for step in lwp.program]
         meeting.b_missing = sum(isinstance(act, Meet) and act.name == name for act in acts)
     for number, _ in enumerate(scenario.words):
-        _made(Litmus, number).value = 0
+        word = here.port.alloc(Litmus)
+        assert word == Litmus.at(number)
+        word.value = 0
     for number, _ in enumerate(scenario.kvars):
-        _made(Kvar, number).address = 0
+        variable = here.port.alloc(Kvar)
+        assert variable == Kvar.at(number)
+        variable.address = 0
     for number, _ in enumerate(scenario.segments):
-        _made(Shm, number).shm_object = None
+        segment = here.port.alloc(Shm)
+        assert segment == Shm.at(number)
+        segment.shm_object = None
     for number, _ in enumerate(scenario.loans):
-        loan = _made(Loan, number)
+        loan = here.port.alloc(Loan)
+        assert loan == Loan.at(number)
         loan.l_flags = 0
         loan.l_npages = 0
         loan.l_result = None
@@ -132,13 +138,6 @@ def run_setup(scenario: Scenario, procs: Mapping[str, Proc], begun: list[int]) -
         if result:
             _refuse(scenario, index, f"gave {result}")
     ctx.proc = None
-
-
-def _made(kind: type[S], number: int) -> S:
-    """Allocate the struct of a name; they are numbered in order of names."""
-    struct = here.port.alloc(kind)
-    assert struct == kind.at(number)
-    return struct
 
 
 def _refuse(scenario: Scenario, index: int, why: str, key: str = "") -> NoReturn:
