@@ -2,8 +2,8 @@
 
 Written anew after descriptions of SCTBench (Thomson, Donaldson, Betts, TOPC 2016) and of the programs that PERIOD added
 to it, over cluster/api.py. A plain shared variable is a `Cell`: each access is a scheduling point, and no data race.
-What a processor does in one step (exchange, compare and swap, fetch and add) happens to an `Atom`, under its lock. No
-main thread starts the others and waits for them: all threads are there from the beginning.
+What a processor does in one step (exchange, compare and swap, fetch and add) happens to a `Word`, or to an `Atom` under
+its lock. No main thread starts the others and waits for them: all threads are there from the beginning.
 """
 
 from __future__ import annotations
@@ -37,11 +37,39 @@ class Atom(Struct, kind=232):
     def change(self, to: int | None, only_from: int | None = None, by: int = 0) -> int:
         """Store, or add, and return what was there before; nothing is stored if that is not `only_from`."""
         self.lock.lock()
-        before = self.value
-        if by or (to is not None and only_from in (None, before)):
-            self.value = before + by if to is None else to
+        before = exchanged(self, to, only_from, by)
         self.lock.unlock()
         return before
+
+
+class Word(Struct, kind=234):
+    """An Atom whose one step is one scheduling point, as testers of concurrent programs count them.
+
+    The point is the store to `step`. No other thread comes between that and the end of the step, because no access to
+    `value` is a point: it is guarded, by the lock that the thread holds from its beginning to its end.
+    """
+
+    guards = {"o": own("lock"), "a": own("first"), "b": own("second"), "c": own("third")}
+    lock, first, second, third = (simplelock(name) for name in ("word", "first", "second", "third"))
+    step: Field[int] = field("o", hint=True)
+    value: Field[int] = field("a|b|c")
+
+    def get(self) -> int:
+        """Its value."""
+        return self.change(None)
+
+    def change(self, to: int | None, only_from: int | None = None, by: int = 0) -> int:
+        """As of an Atom."""
+        self.step = 0
+        return exchanged(self, to, only_from, by)
+
+
+def exchanged(variable: Atom | Word, to: int | None, only_from: int | None, by: int) -> int:
+    """Do what `Atom.change` does."""
+    before = variable.value
+    if by or (to is not None and only_from in (None, before)):
+        variable.value = before + by if to is None else to
+    return before
 
 
 class Mutex(Struct, kind=233):
@@ -540,11 +568,17 @@ def swsq_other_thief() -> None:
 
 # -- SafeStack: what a thread has seen has been taken and put back meanwhile -------------------------------
 
-TOP, COUNT, NEXT = A, B, (C, D, E)
+WORDS = [Word.at(number) for number in range(5)]
+TOP, COUNT, *NEXT = WORDS
 
 
 def safestack_setup() -> None:
-    variables([0, 0, 0, 0, 0, 0, 0, 0], 0, [0, 3, 1, 2, -1])
+    variables([0] * 8)
+    for value in (0, 3, 1, 2, -1):
+        word = new(Word)
+        word.first.lock()
+        word.value = value
+        word.first.unlock()
 
 
 def safestack_pop() -> int:
@@ -571,6 +605,9 @@ def safestack_push(number: int) -> None:
 
 
 def safestack(me: int) -> None:
+    mine = [(word.first, word.second, word.third)[me - 1] for word in WORDS]
+    for lock in mine:
+        lock.lock()
     for _ in range(2):
         number = safestack_pop()
         while number < 0:
@@ -579,6 +616,8 @@ def safestack(me: int) -> None:
         SLOTS[number].value = me
         assert SLOTS[number].value == me, "somebody else has it too"
         safestack_push(number)
+    for lock in mine:
+        lock.unlock()
 
 
 def safestack_one() -> None:

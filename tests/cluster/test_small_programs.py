@@ -8,8 +8,10 @@ import pytest
 
 from cluster.api import Pct, explore
 from cluster.boot import prepare
+from cluster.runs.replay import replay
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
+from shared.journal.deviation import Deviation
 from tests.bench.compare import BEST, CAP_100, PUBLISHED, cap_of, trials
 from tests.bench.sct import PROGRAMS
 
@@ -40,11 +42,29 @@ def test_the_one_with_a_hundred_threads_takes_ten_schedules() -> None:
     assert cap_of("reorder_100") == CAP_100
 
 
+#: the schedule of a find of the random walk, shortened: thread, its operation, who preempts it there
+SAFESTACK = """
+    one 8 two  two 10 one  one 26 two  two 13 three  three 23 one  one 41 two  two 19 three  three 26 one  one 46 three
+    three 33 two  two 26 one  one 54 three  three 37 one  one 56 two  two 36 one  one 72 two  two 53 three
+"""
+
+
 def test_safestack_is_beyond_a_few_thousand_schedules() -> None:
     """Its executions may continue for long, which is not a finding, and its bug needs five preemptions."""
     sim = Sim(*prepare(PROGRAMS["SafeStack"].scenario()))
     for strategy in (RandomWalk(0), Pct(0, 3)):
         assert all(sim.execute(strategy) is None for _ in range(100))
+
+
+def test_safestack_has_its_bug() -> None:
+    """To find such a schedule takes minutes (tests/bench/FIGURES.md)."""
+    words = SAFESTACK.split()
+    deviations = [
+        Deviation(f"safestack_{ran}", int(n), "point", f"safestack_{to}")
+        for ran, n, to in zip(words[::3], words[1::3], words[2::3], strict=True)
+    ]
+    finding = replay(PROGRAMS["SafeStack"].scenario(), deviations).finding
+    assert finding is not None and finding.text == "safestack_two: somebody else has it too"
 
 
 def test_each_program_has_its_published_figures() -> None:
