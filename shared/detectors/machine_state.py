@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from shared.locks.table import LockState
+from shared.locks.table import LockState, Want
 from shared.port.heap import Heap
 from shared.scenario.model import Results
 from shared.wire.images import Images
@@ -94,3 +94,13 @@ class HostState(NamedTuple):
     results: Results
     sites: dict[str, int]
     counters: dict[str, int]
+
+    @classmethod
+    def parse(cls, body: Any) -> HostState:
+        contexts, locks, images, tlbs, *rest = body
+        return cls(
+            [ContextState(name, cpu, n, None if waits is None else (waits[0], waits[1]), *others)
+             for name, cpu, n, waits, *others in contexts],
+            [LockState(key, *([Want(*want) for want in wants] for wants in queues)) for key, *queues in locks],
+            images, {cpu: TlbState(*tlb) for cpu, tlb in tlbs.items()}, *rest,
+        )  # fmt: skip

@@ -19,7 +19,6 @@ from shared.errors import Infrastructure
 from shared.port.struct import KIND_SHIFT, KINDS, Struct
 from shared.wire.frames import Answer, GiveBack, Recall, parse_frames
 from shared.wire.messages import Delivery, Frame, Load, Loaded, Poll, Schedule, parse_delivery, plain_delivery
-from shared.wire.typed import reader
 
 VERSION = 2
 M = TypeVar("M")
@@ -57,11 +56,11 @@ ANSWER: Form[Answer] = Form("answer", 1 << 20, Answer.parse)
 RECALL: Form[Recall] = Form("recall", 1 << 10, Recall._make)
 GIVE_BACK: Form[GiveBack] = Form("give back", 1 << 10, GiveBack._make)
 DELIVERY: Form[Delivery] = Form("deliver", 1 << 20, parse_delivery, plain_delivery)
-LOAD: Form[Load] = Form("load", 1 << 26, reader(Load))
-SCHEDULE: Form[Schedule] = Form("schedule", 1 << 26, reader(Schedule))  # how one that is followed goes on
-LOADED: Form[Loaded] = Form("loaded", 1 << 20, reader(Loaded))
-POLL: Form[Poll] = Form("poll", 1 << 24, reader(Poll))
-STATE: Form[HostState] = Form("state", 1 << 26, reader(HostState))
+LOAD: Form[Load] = Form("load", 1 << 26, Load.parse)
+SCHEDULE: Form[Schedule] = Form("schedule", 1 << 26, Schedule.parse)  # how one that is followed goes on
+LOADED: Form[Loaded] = Form("loaded", 1 << 20, Loaded.parse)
+POLL: Form[Poll] = Form("poll", 1 << 24, Poll.parse)
+STATE: Form[HostState] = Form("state", 1 << 26, HostState.parse)
 CHUNK: Form[bytes] = Form("chunk", 1 << 17)  # a piece of a journal
 FORMS = (FRAMES, ANSWER, RECALL, GIVE_BACK, DELIVERY, LOAD, SCHEDULE, LOADED, POLL, STATE, CHUNK)
 _HANDLE = 1

@@ -262,6 +262,17 @@ class Schedule(NamedTuple):
     nodes: dict[str, list[Turn]]
     processors: dict[str, ProgramOrder]
 
+    @classmethod
+    def parse(cls, body: Any) -> Schedule:
+        nodes, processors = body
+        return cls(
+            {name: [Turn(*turn) for turn in turns] for name, turns in nodes.items()},
+            {
+                name: ProgramOrder(contexts, events, [(n, value) for n, value in choices])
+                for name, (contexts, events, choices) in processors.items()
+            },
+        )
+
 
 class Load(NamedTuple):
     """Everything back to the image of a scenario.
@@ -286,6 +297,12 @@ class Load(NamedTuple):
     seed: int
     patch: tuple[str, str] | None
 
+    @classmethod
+    def parse(cls, body: Any) -> Load:
+        run, folder, mark, scenario, images, follow, seed, patch = body
+        schedule = None if follow is None else Schedule.parse(follow)
+        return cls(run, folder, mark, scenario, images, schedule, seed, None if patch is None else tuple(patch))
+
 
 class Loaded(NamedTuple):
     """What a host is made of, and where its journals are.
@@ -299,6 +316,10 @@ class Loaded(NamedTuple):
     source: dict[str, str]
     nodes: dict[str, dict[str, str]]
     folder: str
+
+    @classmethod
+    def parse(cls, body: Any) -> Loaded:
+        return cls(*body)
 
 
 class Divergence(NamedTuple):
@@ -342,6 +363,13 @@ class Poll(NamedTuple):
     has_finding: bool
     stopped: bool
     behind: Behind | None
+
+    @classmethod
+    def parse(cls, body: Any) -> Poll:
+        fields = dict(zip(cls._fields, body, strict=True))
+        fields["diverged"] = [Divergence(*words) for words in fields["diverged"]]
+        fields["behind"] = None if fields["behind"] is None else Behind(*fields["behind"])
+        return cls(**fields)
 
 
 class KernelFinding(Exception):

@@ -3,8 +3,8 @@
 A NamedTuple travels as an array of its fields, a dataclass as a map of them, and a tuple or frozenset as an array. A
 reader follows the annotations of such a type. It accepts a number or a text only where its type is declared.
 
-Left out: the values of a TypedDict, which is a map, are not looked at. The messages of operations have readers of their
-own in messages.py, which the live machine's speed needs.
+Left out: the values of a TypedDict, which is a map, are not looked at. Messages between nodes have readers of their own
+in messages.py: the live machine's speed needs them, and mypyc keeps no annotations of a NamedTuple.
 """
 
 from __future__ import annotations

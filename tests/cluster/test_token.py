@@ -325,7 +325,6 @@ NO_SAY = {
     "cluster.sim.judged",
     "shared.errors", "shared.findings", "shared.port.guards", "shared.scenario.keys", "shared.scenario.names",
     "shared.scenario.yaml", "shared.text", "shared.wire.codec", "shared.wire.frames", "shared.wire.images",
-    "shared.wire.typed",
 }  # fmt: skip
 NO_SAY_PACKAGES = ("shared.detectors", "shared.errata", "shared.journal")
 #: how operations are carried out: that their numbers stay as they are, tests/parity/digests.txt sees to
