@@ -18,7 +18,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cluster.search.strategy import Strategy
-from cluster.search.touch import FAMILIES, LOCK, MEMORY, MMU, WORD, Location, touched_by
+from cluster.search.touch import (
+    FAMILIES,
+    LOCK,
+    MEMORY,
+    MMU,
+    NOTHING,
+    WORD,
+    Location,
+    family_of,
+    location,
+    target_of,
+    touched_by,
+    where,
+    writes,
+)
 from nodes.cpu import Thread
 from shared.wire.messages import OPERATIONS
 
@@ -76,27 +90,28 @@ class PartialOrder:
         if code in ("run", "intr", "iret"):
             raised = self.raised.get(thread.order) if code == "intr" else None
             also: Sequence[Location] = () if thread.waits is None else (_waited_for(thread.waits),)
-            self._event(thread, code, (PROCESSOR, _processor(thread), 0), True, also, raised.pop(0) if raised else 0)
+            self._event(thread, code, _processor(thread), True, also, raised.pop(0) if raised else 0)
             return
-        touched = None if asks is None else touched_by(asks)
-        if touched is None:
+        touched = NOTHING if asks is None else touched_by(asks)
+        if touched == NOTHING:
             self._follows(thread, None, ())
             return
-        family, target, part = touched.location
-        if family == LOCK:
+        at = where(touched)
+        if family_of(at) == LOCK:
+            target = target_of(at)
             for other in [other for other, lock in self.requests.items() if lock == target]:
                 if target in other.held:
                     self._got(other, target)
             if code == "lock":
                 self.requests[thread] = target
                 return
-        also = ((MMU, 0, 0), (PROCESSOR, _processor(thread), 0)) if family == WORD else ()
-        self._event(thread, code, _location(family, target, part), touched.writes, also)
+        also = (location(MMU), _processor(thread)) if family_of(at) == WORD else ()
+        self._event(thread, code, _shared(at), writes(touched), also)
 
     def _got(self, thread: Thread, lock: int) -> None:
         """A context has got the lock that it asked for."""
         del self.requests[thread]
-        self._event(thread, "lock", (LOCK, lock, 0), True, ())
+        self._event(thread, "lock", location(LOCK, lock), True, ())
 
     def causes(self, thread: Thread, by: Thread) -> None:
         """The operation of a context raises an interrupt."""
@@ -136,17 +151,18 @@ class PartialOrder:
 
 def _waited_for(waits: tuple[str, int]) -> Location:
     code, target = waits
-    return _location(FAMILIES[code], target, 0)
+    return _shared(location(FAMILIES[code], target))
 
 
-def _location(family: int, target: int, part: int) -> Location:
+def _shared(at: Location) -> Location:
     """All operations of a node other than memory and the lock manager are at the same location."""
-    return (family, target, part) if family <= WORD else (family, 0, 0)
+    family = family_of(at)
+    return at if family <= WORD else location(family)
 
 
-def _processor(thread: Thread) -> int:
-    """A number for the processor of a context: the lowest place of its contexts."""
-    return thread.processor.threads[0].order
+def _processor(thread: Thread) -> Location:
+    """The processor of a context; its number is the lowest place of its contexts."""
+    return location(PROCESSOR, thread.processor.threads[0].order)
 
 
 class Classes(Strategy):

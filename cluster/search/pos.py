@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cluster.search.strategy import Sampling
-from cluster.search.touch import meet, touch
+from cluster.search.touch import NOTHING, meet, touch
 from nodes.cpu import Thread
 
 #: choices for which a priority lasts, at most
@@ -60,7 +60,7 @@ class Pos(Sampling):
                 best, top = thread, priority
         del self.priority[best.name]
         performed = touch(best)
-        if performed is not None:
+        if performed != NOTHING:
             for thread in enabled:
                 if thread is not best and meet(performed, touch(thread)):
                     del self.priority[thread.name]

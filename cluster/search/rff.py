@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from cluster.search.pos import Pos
 from cluster.search.strategy import Patience, Plain
-from cluster.search.touch import LOCK, Location, Touch, touch
+from cluster.search.touch import LOCK, NOTHING, Location, Touch, family_of, touch, where, writes
 from nodes.cpu import Thread
 
 #: a kind of operation on a location: part and kernel function of its context
@@ -158,23 +158,23 @@ class Rff(Pos):
     def _would_break(self, thread: Thread) -> bool:
         """Would a context's operation break a pair that is wanted?"""
         touched = touch(thread)
-        pair = None if touched is None else self.wanted.get(touched.location)
-        if touched is None or pair is None:
+        pair = None if touched == NOTHING else self.wanted.get(where(touched))
+        if pair is None:
             return False
         read, write = pair
         mine = _kind(thread) == read and _reads(touched, thread)
-        if self.last.get(touched.location, NOBODY) == write:
-            return touched.writes and not mine
+        if self.last.get(where(touched), NOBODY) == write:
+            return writes(touched) and not mine
         return mine
 
     def _performed(self, thread: Thread) -> None:
         """Note what an operation reads and writes."""
         touched = touch(thread)
-        if touched is None or (touched.location[0] == LOCK and not _reads(touched, thread)):
+        reads = touched != NOTHING and _reads(touched, thread)
+        location, kind = where(touched), _kind(thread)
+        if touched == NOTHING or (family_of(location) == LOCK and not reads):
             return
-        location, kind = touched.location, _kind(thread)
-        reads = _reads(touched, thread)
-        sight = location, kind, thread.name, reads, touched.writes
+        sight = location, kind, thread.name, reads, writes(touched)
         if sight not in self.sights:
             self.fresh[sight] = None
         pair = self.wanted.get(location)
@@ -185,7 +185,7 @@ class Rff(Pos):
             if pair is not None and kind == pair[0]:  # met, or no more to be met
                 del self.wanted[location]
                 pair = None
-        if touched.writes:
+        if writes(touched):
             self.last[location] = kind
             if pair is not None and pair[1] == NOBODY:
                 del self.wanted[location]
@@ -198,4 +198,4 @@ def _kind(thread: Thread) -> Kind:
 def _reads(touched: Touch, thread: Thread) -> bool:
     """Does an operation read what it touches? All but stores and releases do."""
     asks = thread.asks
-    return not touched.writes or (asks is not None and asks[0] in ("lock", "try"))
+    return not writes(touched) or (asks is not None and asks[0] in ("lock", "try"))

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cluster.search.strategy import Patience, Plain, Sampling
-from cluster.search.touch import Location, Touch, touch
+from cluster.search.touch import NOTHING, Location, Touch, touch, where, writes
 from nodes.cpu import Thread
 
 #: context -> its operations that touch a location
@@ -40,7 +40,7 @@ class Surw(Sampling):
         now: the same, of this execution. wrote: things that it has changed.
         written: things that some operation changes, of those that were seen.
         shared: those of them that several contexts touch; a dict for its order.
-        selected: of this execution; None: nothing.
+        selected: of this execution; NOTHING: nothing.
         left: how many selected operations each context still has, if it is like those before.
         drawn: name of the context whose selected operation is the next one; "": it is to be drawn.
     """
@@ -52,7 +52,7 @@ class Surw(Sampling):
         self.wrote: set[Location] = set()
         self.written: set[Location] = set()
         self.shared: dict[Location, None] = {}
-        self.selected: Location | None = None
+        self.selected: Location = NOTHING
         self.left: Counts = {}
         self.drawn = ""
         self.patience = Patience()
@@ -60,8 +60,8 @@ class Surw(Sampling):
     def new_execution(self) -> bool:
         self.learn(self.lesson())
         shared = list(self.shared)
-        self.selected = shared[int(self.draw() * len(shared))] if shared else None
-        self.left = {} if self.selected is None else dict(self.seen[self.selected])
+        self.selected = shared[int(self.draw() * len(shared))] if shared else NOTHING
+        self.left = dict(self.seen[self.selected]) if shared else {}
         self.drawn = ""
         return True
 
@@ -113,14 +113,16 @@ class Surw(Sampling):
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
         if self.patience.ends():
-            self.selected = None
+            self.selected = NOTHING
         picked = enabled[0] if len(enabled) == 1 else self._among(enabled)
         touched = _requests(picked)
-        if touched is not None:
-            location = touched.location
-            if touched.writes:
+        if touched != NOTHING:
+            location = where(touched)
+            if writes(touched):
                 self.wrote.add(location)
-            counts = self.now.setdefault(location, {})
+            counts = self.now.get(location)
+            if counts is None:
+                counts = self.now[location] = {}
             counts[picked.name] = counts.get(picked.name, 0) + 1
             if location == self.selected:
                 self.left[picked.name] = max(0, self.left.get(picked.name, 0) - 1)
@@ -128,9 +130,9 @@ class Surw(Sampling):
         return picked
 
     def _among(self, enabled: Sequence[Thread]) -> Thread:
-        if self.selected is None:
+        if self.selected == NOTHING:
             return enabled[int(self.draw() * len(enabled))]
-        stopped = [thread for thread in enabled if self._is_selected(thread)]
+        stopped = [thread for thread in enabled if where(_requests(thread)) == self.selected]
         candidates = enabled
         if stopped:
             if not self.drawn:
@@ -141,10 +143,6 @@ class Surw(Sampling):
                 self._draw(stopped)
                 candidates = [thread for thread in stopped if thread.name == self.drawn]
         return candidates[int(self.draw() * len(candidates))]
-
-    def _is_selected(self, thread: Thread) -> bool:
-        touched = _requests(thread)
-        return touched is not None and touched.location == self.selected
 
     def _draw(self, stopped: Sequence[Thread]) -> None:
         """Draw the context that has the next selected operation; those that have stopped at one have it at least."""
@@ -161,7 +159,7 @@ class Surw(Sampling):
         return int(self.draw() * n)
 
 
-def _requests(thread: Thread) -> Touch | None:
+def _requests(thread: Thread) -> Touch:
     """What the pending operation of a context touches; not if it only gives a lock back."""
     asks = thread.asks
-    return None if asks is None or asks[0] == "unlock" else touch(thread)
+    return NOTHING if asks is None or asks[0] == "unlock" else touch(thread)

@@ -15,6 +15,7 @@ from cluster.search.pos import LASTS, Pos
 from cluster.search.rff import Rff
 from cluster.search.strategy import Patience, Strategy
 from cluster.search.surw import Surw
+from cluster.search.touch import NOTHING
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
 from nodes.cpu import Thread
@@ -161,7 +162,7 @@ def test_surw_selects_each_shared_thing_as_often() -> None:
     for _ in range(601):
         letters.orders(surw, 1)
         selected[surw.selected] += 1
-    assert selected.pop(None) == 1 and len(selected) == 2
+    assert selected.pop(NOTHING) == 1 and len(selected) == 2
     assert all(likely(count, 600, 0.5) for count in selected.values())
 
 
