@@ -18,8 +18,7 @@ from nodes.swap_pager import CONTEXT, SwapPager, swap_io
 from nodes.swap_pager import PROCESSOR as SWAP_IO
 from shared.port.lockref import LockRef
 from shared.port.struct import INDEX_MASK, LOCK_SHIFT
-from shared.program.functions import run_function
-from shared.program.run import run_program
+from shared.program.run import run_function, run_program
 from shared.scenario.machine import MachineConfig
 from shared.scenario.model import Scenario
 from shared.uvm.structs import Proc, kernel

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
-from shared.errors import PortDead, ProjectBug, UserMistake
+from shared.errors import UserMistake
 from shared.findings import Finding
 from shared.port.heap import Heap
 from shared.port.port import Port, here
@@ -98,24 +98,6 @@ def import_all(functions: Functions) -> None:
         _KNOWN[reference] = function
 
 
-def run_function(reference: str) -> None:
-    """What a thread runs. An assertion of its own that fails is a finding; any other error is the user's mistake."""
-    function = resolve(reference)
-    here.port.enter(function.__name__)
-    try:
-        function()
-    except (PortDead, ProjectBug, UserMistake):
-        raise
-    except AssertionError as wrong:
-        here.port.report(KIND, _words(function, wrong))
-    except Exception as wrong:
-        if here.port.cur.cpu in here.port.stale | here.port.passed:  # what a kernel would meet: a trap
-            raise
-        frame = traceback.extract_tb(wrong.__traceback__)[-1]
-        raise UserMistake(f"{type(wrong).__name__}: {wrong}"[:300], file=frame.filename, line=frame.lineno) from None
-    here.port.exit()
-
-
 def run_check(reference: str, heap: Heap) -> Finding | None:
     """What a program's check says of the structs at rest.
 
@@ -127,11 +109,11 @@ def run_check(reference: str, heap: Heap) -> Finding | None:
         with here.installed(_AtRest(heap)):
             function()
     except AssertionError as wrong:
-        return Finding(KIND, _words(function, wrong), function=function.__name__)
+        return Finding(KIND, words_of(function, wrong), function=function.__name__)
     return None
 
 
-def _words(function: Function, wrong: AssertionError) -> str:
+def words_of(function: Function, wrong: AssertionError) -> str:
     """An assertion's own words, or the line that it stands in."""
     frame = traceback.extract_tb(wrong.__traceback__)[-1]
     return f"{function.__name__}: {wrong}" if str(wrong) else f"{function.__name__}: {frame.line}"

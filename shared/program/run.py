@@ -1,4 +1,4 @@
-"""Runs the steps of a scenario's thread: one system call or access after another.
+"""Runs the steps of a scenario's thread, one system call or access after another; or a user's function, as its thread.
 
 Rules:
 
@@ -13,12 +13,14 @@ shared/scenario/steps has the steps.
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter
 from collections.abc import Mapping
 from typing import NoReturn
 
-from shared.errors import UserMistake
+from shared.errors import PortDead, ProjectBug, UserMistake
 from shared.port.port import here
+from shared.program.functions import KIND, resolve, words_of
 from shared.scenario.model import Handler, Lwp, Scenario, Step
 from shared.scenario.steps.kernel import Barrier, Kvar, Litmus, Meet
 from shared.scenario.steps.step import Call, Refused
@@ -68,6 +70,24 @@ def _syscall(step: Step, call: Call) -> int | str:
     result = step.args.perform(call)
     here.port.kernel_proc_unlock()
     return result
+
+
+def run_function(reference: str) -> None:
+    """What a thread runs. An assertion of its own that fails is a finding; any other error is the user's mistake."""
+    function = resolve(reference)
+    here.port.enter(function.__name__)
+    try:
+        function()
+    except (PortDead, ProjectBug, UserMistake):
+        raise
+    except AssertionError as wrong:
+        here.port.report(KIND, words_of(function, wrong))
+    except Exception as wrong:
+        if here.port.cur.cpu in here.port.stale | here.port.passed:  # what a kernel would meet: a trap
+            raise
+        frame = traceback.extract_tb(wrong.__traceback__)[-1]
+        raise UserMistake(f"{type(wrong).__name__}: {wrong}"[:300], file=frame.filename, line=frame.lineno) from None
+    here.port.exit()
 
 
 # -- setup -------------------------------------------------------------------------
