@@ -128,6 +128,7 @@ class Trace:
         self._taken: dict[int, list[int]] = {}  # simple lock -> places of all events that took it
         self._holders: dict[int, list[int]] = {}  # simple lock -> places of those that hold it now
         self._raised: dict[str, list[int]] = {}  # interrupt -> place of the cause of each
+        self._without: dict[int, list[Event]] = {}  # what `without` has answered since an event came or went
 
     def _number(self, thread: Thread) -> int:
         """Of the context's processor, which may be new."""
@@ -257,6 +258,7 @@ class Trace:
         Args:
             caused: contexts that it has woken, granted something, or interrupted.
         """
+        self._without.clear()
         place = len(self.events)
         more: set[Resource] = set()
         own = event.own
@@ -299,6 +301,7 @@ class Trace:
 
     def cut(self, length: int) -> None:
         """Take events away from the end, until there are so many."""
+        self._without.clear()
         while len(self.events) > length:
             event = self.events.pop()
             place = len(self.events)
@@ -445,8 +448,12 @@ class Trace:
 
     def without(self, place: int) -> list[Event]:
         """The events behind an event that did not happen after it."""
-        event = self.events[place]
-        return [later for later in self.events[place + 1 :] if later.clock[event.cpu] < event.number]
+        known = self._without.get(place)
+        if known is None:
+            event = self.events[place]
+            known = [later for later in self.events[place + 1 :] if later.clock[event.cpu] < event.number]
+            self._without[place] = known
+        return known
 
 
 def _order(thread: Thread) -> int:

@@ -292,6 +292,7 @@ class Struct:
     Attributes:
         rec: its record in a heap that this process has, if that has been looked for (`Heap.find`).
         bits: of each field that is a set of flags, the prefix of their names, and the names.
+        numbered_locks: those of `lock_fields`, by their numbers.
         swap_slots: fields that hold the numbers of swap slots, or the array of them.
     """
 
@@ -303,6 +304,7 @@ class Struct:
     kind_name: ClassVar[str]
     fields: ClassVar[dict[str, FieldBase]]
     lock_fields: ClassVar[dict[str, Lock]]
+    numbered_locks: ClassVar[tuple[Lock, ...]]
     element: ClassVar[FieldBase | None] = None
     defaults: ClassVar[list[None]]
 
@@ -344,6 +346,7 @@ class Struct:
             if isinstance(value, Lock):
                 value.name, value.index = key, len(cls.lock_fields)
                 cls.lock_fields[key] = value
+        cls.numbered_locks = tuple(cls.lock_fields.values())
         for key, value in members.items():
             if isinstance(value, FieldBase):
                 if value.union_of is not None:
@@ -470,14 +473,17 @@ def parse_handle(text: str) -> Any:
 def lock_name(key: int) -> str:
     """A lock's name from its key, as `anon:5.an_lock`."""
     kind = KINDS[key >> LOCK_SHIFT >> KIND_SHIFT]
-    name = list(kind.lock_fields)[key & ((1 << LOCK_SHIFT) - 1)]
-    return f"{kind.kind_name}:{key >> LOCK_SHIFT & INDEX_MASK}.{name}"
+    return f"{kind.kind_name}:{key >> LOCK_SHIFT & INDEX_MASK}.{_lock(key).name}"
 
 
 def lock_sleeps(key: int) -> bool:
     """Does a context that waits for this lock sleep (lockmgr) rather than spin?"""
-    kind = KINDS[key >> LOCK_SHIFT >> KIND_SHIFT]
-    return list(kind.lock_fields.values())[key & ((1 << LOCK_SHIFT) - 1)].sleepable
+    return _lock(key).sleepable
+
+
+def _lock(key: int) -> Lock:
+    locks = KINDS[key >> LOCK_SHIFT >> KIND_SHIFT].numbered_locks
+    return locks[key & ((1 << LOCK_SHIFT) - 1)]
 
 
 def channel_name(chan: int) -> str:
