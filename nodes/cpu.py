@@ -172,6 +172,7 @@ class Processor(Node):
             thread.processor = self
         self.lwps = [thread for thread in threads if not thread.interrupt]
         self.interrupts = [thread for thread in threads if thread.interrupt]
+        self.pending: dict[str, deque[object]] = {thread.name: deque() for thread in self.interrupts}
         self.tlb = Tlb()
         self.reset()
 
@@ -179,7 +180,8 @@ class Processor(Node):
         """Back to the state before the first operation."""
         self.current: Thread | None = None
         self.nested: list[Thread] = []
-        self.pending: dict[str, deque[object]] = {thread.name: deque() for thread in self.interrupts}
+        for messages in self.pending.values():
+            messages.clear()
         self.k = self.events_at = self.events = self.raised = 0
         self.tlb.switch(0)
 

@@ -174,8 +174,9 @@ class Memory(Node):
         self.kept = list(self.frames)
 
     def restore(self, image: MemoryImage) -> None:
-        super().load_image(image)
         self.heap.restore()
-        self.next_index = dict(image["next"])
-        self.ended = {}
-        self.frames[:] = self.kept
+        if self.admitted:
+            super().load_image(image)
+            self.next_index = dict(image["next"])
+            self.ended = {}
+            self.frames[:] = self.kept

@@ -35,7 +35,7 @@ class Node:
 
     Attributes:
         out: what the last operation causes elsewhere.
-        admitted: operations so far, if the engine counts them.
+        admitted: operations since the last image, if the engine counts them.
     """
 
     kind: ClassVar[str] = ""
@@ -93,5 +93,6 @@ class Node:
         """Remember the present state, which an image has just given, for `restore`."""
 
     def restore(self, image: Any) -> None:
-        """Start again from that state; `image` is the image that gave it."""
-        self.load_image(image)
+        """Start again from that state; `image` is the image that gave it. The engine has counted what was admitted."""
+        if self.admitted:
+            self.load_image(image)

@@ -100,12 +100,15 @@ HERE = '''
         return self._of_several() if self.alone is None else self.alone
 
     def _of_several(self) -> Port:
-        if threading.get_ident() not in self._installed:
+        if get_ident() not in self._installed:
             raise AttributeError("no port is installed")
         return self.of_thread()
 
     def _choose(self) -> None:
-        self.alone = next(iter(self._installed.values()))[-1] if len(self._installed) == 1 else None
+        self.alone = None
+        if len(self._installed) == 1:
+            for ports in self._installed.values():
+                self.alone = ports[-1]
 '''
 
 

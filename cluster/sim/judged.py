@@ -1,7 +1,7 @@
 """Final states that have been judged, so that a search does not judge them again: its executions end in few of them.
 
 Only states in which nothing is wrong are remembered, and only by their digest. The digest is over whatever a verdict
-looks at; of the heap, over what the execution has changed.
+looks at; of the heap and the frames, over what the execution has changed.
 
 Left out: verdicts about how the execution went (races, the memory oracle), which depend on more than its end.
 """
@@ -19,6 +19,8 @@ from shared.scenario.model import Results
 
 #: states that are remembered at most
 MOST = 1 << 14
+#: a state of so many bytes is its own digest
+SHORT = 256
 #: states looked up before it is said whether that pays, and how many of so many must have been there
 TRIES, ONE_IN = 64, 4
 
@@ -74,13 +76,23 @@ def digest(machine: Machine, heap: Heap, results: Results) -> bytes:
         for manager in machine.lock_managers
         for lock in manager.table.locked()
     ]
-    mmu = dict(machine.mmu.image())
-    mmu["objects"] = [(pmap, _plain(obj)) for pmap, obj in machine.mmu.objects.items()]
-    disk = machine.nodes["disk"].image() if "disk" in machine.nodes else None
-    tlbs = [(processor.tlb.pmap, processor.tlb.entries) for processor in machine.processors]
-    swap, frames = dict(machine.swap_pager.image()), machine.memories[0].frames
-    state: Any = (contexts, records, locks, mmu, swap, disk, tlbs, frames, results)
-    return hashlib.blake2b(marshal.dumps(state, 2), digest_size=16).digest()
+    frames, kept = machine.memories[0].frames, machine.memories[0].kept  # of all memories
+    written = [(at, words) for at, words in enumerate(frames) if words is not kept[at] and words != kept[at]]
+    mmu, swap, disk = machine.mmu, machine.swap_pager, machine.nodes.get("disk")
+    state: Any = (
+        contexts, records, locks, written, results,
+        _translations(machine) if mmu.admitted else None,
+        swap.image() if swap.admitted else None,
+        disk.image() if disk is not None and disk.admitted else None,
+    )  # fmt: skip
+    text = marshal.dumps(state, 2)
+    return text if len(text) <= SHORT else hashlib.blake2b(text, digest_size=16).digest()
+
+
+def _translations(machine: Machine) -> object:
+    mmu = machine.mmu
+    objects = [(pmap, _plain(obj)) for pmap, obj in mmu.objects.items()]
+    return {**mmu.image(), "objects": objects}, [(cpu.tlb.pmap, cpu.tlb.entries) for cpu in machine.processors]
 
 
 def _plain(value: object) -> object:

@@ -10,8 +10,6 @@ Left out: what an operation does (engine.py), and which accesses are points (hea
 
 from __future__ import annotations
 
-from bisect import insort
-from dataclasses import dataclass, field
 from typing import NoReturn
 
 from greenlet import getcurrent, greenlet
@@ -31,19 +29,23 @@ COUNT_EVERY = 256
 NESTED = 8
 
 
-@dataclass(slots=True)
 class Execution:
     """The state of one execution.
 
-    Attributes:
+    Args:
         strategy: that chooses.
+        processors: of the machine.
+        limit: operations that it may have.
+        recorded: its journals are kept.
+
+    Attributes:
         patient: the engine may go by how long the strategy says that its answers hold.
         detailed: every access is a point, as the strategy wants it.
         everywhere: it asks the strategy at points too where only the current context can continue, and tells it
             what happens between two points.
         asked, quiet: at how many points its last answer held, and at how many of these it still does.
         hub: the greenlet that runs it, to return to at its end.
-        changed: processors of which something has changed that decides who may continue.
+        changed: processors of which something has changed that decides who may continue; each once.
         count_at: the point at which to count the operations, if they are not recorded.
         watch, oracle: detectors, of a recorded execution and of any.
         operations: so far, if recorded.
@@ -56,26 +58,25 @@ class Execution:
         cpu_stats: event counters of each CPU.
     """
 
-    strategy: Strategy
-    hub: greenlet
-    changed: set[Processor]
-    count_at: int
-    patient: bool = False
-    detailed: bool = False
-    everywhere: bool = False
-    asked: int = 0
-    quiet: int = 0
-    watch: Watch | None = None
-    oracle: Oracle | None = None
-    operations: int = 0
-    points: int = 0
-    last: int = -1
-    ended: bool = False
-    abandoned: bool = False
-    enabled: list[Thread] = field(default_factory=list)
-    choices: dict[str, list[Thread]] = field(default_factory=dict)
-    deviations: list[tuple[str, int, str, str | int]] = field(default_factory=list)
-    cpu_stats: dict[str, dict[str, int]] = field(default_factory=dict)
+    __slots__ = (
+        "abandoned", "asked", "changed", "choices", "count_at", "cpu_stats", "detailed", "deviations", "enabled",
+        "ended", "everywhere", "hub", "last", "operations", "oracle", "patient", "points", "quiet", "strategy", "watch",
+    )  # fmt: skip
+
+    def __init__(self, strategy: Strategy, processors: list[Processor], limit: int, recorded: bool):
+        self.strategy, self.hub = strategy, getcurrent()
+        self.patient, self.detailed, self.everywhere = not recorded, strategy.detailed(), strategy.everywhere()
+        self.asked = self.quiet = self.operations = self.points = 0
+        self.changed = list(processors)
+        self.count_at = min(COUNT_EVERY, limit)
+        self.watch: Watch | None = None
+        self.oracle: Oracle | None = None
+        self.last = -1
+        self.ended = self.abandoned = False
+        self.enabled: list[Thread] = []
+        self.choices: dict[str, list[Thread]] = {processor.name: [] for processor in processors}
+        self.deviations: list[tuple[str, int, str, str | int]] = []
+        self.cpu_stats: dict[str, dict[str, int]] = {}
 
     def catch_up(self) -> None:
         """Tell a patient strategy at how many points it was not asked."""
@@ -91,10 +92,16 @@ class Execution:
                 for thread in before:
                     self.enabled.remove(thread)
                 for thread in now:
-                    insort(self.enabled, thread, key=_order)
+                    self._enable(thread)
                 self.choices[processor.name] = now
         self.changed.clear()
         return self.enabled
+
+    def _enable(self, thread: Thread) -> None:
+        at = len(self.enabled)
+        while at > 0 and self.enabled[at - 1].order > thread.order:
+            at -= 1
+        self.enabled.insert(at, thread)
 
 
 class Scheduling(ThinnedHeap):
@@ -197,7 +204,9 @@ class Scheduling(ThinnedHeap):
         raise PortDead
 
     def _changed(self, processor: Processor) -> None:
-        self.execution.changed.add(processor)
+        changed = self.execution.changed
+        if processor not in changed:
+            changed.append(processor)
 
     def _deliver(self, effect: Effect) -> None:
         super()._deliver(effect)
@@ -262,7 +271,7 @@ class Scheduling(ThinnedHeap):
 
     def _go(self, thread: Thread | None) -> None:
         """Continue with a context (None: the run is over); returns when the calling context may continue."""
-        hub = self.execution.hub
+        hub, caller = self.execution.hub, self.cur
         if thread is None:
             hub.switch()
         else:
@@ -270,7 +279,7 @@ class Scheduling(ThinnedHeap):
             if thread.glet is None:
                 thread.glet = self.pool.pop() if self.pool else greenlet(_run_jobs, hub)
                 thread.glet.switch([(self, thread)])
-            elif thread.glet is not getcurrent():
+            elif thread is not caller:
                 thread.glet.switch()
         if self.dead and getcurrent() is not hub:
             raise PortDead
@@ -304,7 +313,3 @@ def _run_jobs(job: list[tuple[Scheduling, Thread]]) -> None:
         sim.pool.append(getcurrent())
         del sim, thread, following
         job = go.switch()
-
-
-def _order(thread: Thread) -> int:
-    return thread.order

@@ -70,7 +70,7 @@ class WordAccess(NamedTuple):
 
 
 class Oracle:
-    """Watches one execution of a scenario, from the state that its setup leaves.
+    """Watches one execution of a scenario after another, each from the state that the setup leaves.
 
     Args:
         image: that state, by node; only the stories of what was there before need it.
@@ -81,23 +81,29 @@ class Oracle:
     """
 
     def __init__(self, scenario: Scenario, image: Images | None = None):
-        config = scenario.machine
-        self.scenario, self.page_size = scenario, config.page_size
+        self.scenario, self.page_size, self.image = scenario, scenario.machine.page_size, image or {}
         self.procs = scenario.procs
         self.proc_of = {lwp.name: lwp.proc for lwp in scenario.lwps}
-        faults, enough = bool(config.swap_faults), min(config.swap_slots, config.anons)
-        files = Files(config.page_size, lossy=bool(config.disk_faults))
-        self.memory = Memory(Counter(self.proc_of.values()), enough, files)
-        self.memory.may_lack_pages |= faults
+        self.threads = Counter(self.proc_of.values())
+        self.setup = [step.args for step in scenario.setup]
+        self.steps = [*self.setup, *(step.args for lwp in scenario.lwps for step in lwp.program)]
+        self.restart()
+
+    def restart(self) -> None:
+        """Another execution begins."""
+        config = self.scenario.machine
+        files = Files(self.page_size, lossy=bool(config.disk_faults))
+        self.memory = Memory(self.threads.copy(), min(config.swap_slots, config.anons), files)
+        self.memory.may_lack_pages |= bool(config.swap_faults)
         self.calls: dict[str, End | None] = {}
         self.ctx = ""  # whose step ends just now
         self.now = 0
-        self.trail = Trail(image or {})
+        self.trail = Trail(self.image)
         self.finding: Finding | None = None
-        for step in (*scenario.setup, *(step for lwp in scenario.lwps for step in lwp.program)):
-            step.args.foresee(self.memory)
-        for step in scenario.setup:
-            step.args.setup_effect(self.memory)
+        for args in self.steps:
+            args.foresee(self.memory)
+        for args in self.setup:
+            args.setup_effect(self.memory)
 
     # -- what it is told ---------------------------------------------------------
 

@@ -50,6 +50,10 @@ class Move(NamedTuple):
         return f"{self.ctx}{where} (its operation {self.n})"
 
 
+#: of a Move, which is a tuple of them
+Parts = tuple[str, int, tuple[str, ...], str, int, tuple[Any, ...], object]
+
+
 class Place(NamedTuple):
     """A page of memory: `kind` is page, slot or block."""
 
@@ -434,9 +438,9 @@ class Trail:
 
     def __init__(self, image: Images) -> None:
         self.image = image
-        self.moves: list[Move] = []
+        self.moves: list[Parts] = []
 
-    def add(self, move: Move) -> None:
+    def add(self, move: Parts) -> None:
         """One operation, of a kind in MOVES."""
         self.moves.append(move)
 
@@ -449,11 +453,11 @@ class Trail:
         self.add(Move(record["ctx"], record["n"], innermost(stack), record["event"], target, args, result))
 
     def __iter__(self) -> Iterator[Move]:
-        return iter(self.moves)
+        return iter([Move(*move) for move in self.moves])
 
     def replay(self) -> Provenance:
         """What they have left where."""
         provenance = Provenance(self.image)
-        for move in self.moves:
+        for move in self:
             provenance.move(move)
         return provenance

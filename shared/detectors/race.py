@@ -125,14 +125,18 @@ class Access(NamedTuple):
     hint: bool
 
 
-class Where(NamedTuple):
-    """From where an access was made; put into words only if it races."""
+class Where:
+    """From where an access was made; put into words only if it races.
 
-    ctx: str
-    cpu: str
-    function: str
-    held: tuple[int, ...]
-    access: Access
+    Attributes:
+        held: keys of the locks that the context holds.
+    """
+
+    __slots__ = ("access", "cpu", "ctx", "function", "held")
+
+    def __init__(self, ctx: Context, access: Access):
+        self.ctx, self.cpu, self.function = ctx.name, ctx.cpu, ctx.stack[-1] if ctx.stack else "user"
+        self.held, self.access = tuple(ctx.held), access
 
 
 #: clock, guarded, and what describes the access
@@ -233,7 +237,7 @@ class RaceDetector:
             for other, seen in self.reads.get(place, {}).items():
                 if other != cpu and clash is None:
                     clash = _clash(mine, other, seen, guarded)
-        now = Where(ctx.name, cpu, ctx.stack[-1] if ctx.stack else "user", tuple(ctx.held), access)
+        now = Where(ctx, access)
         if write:
             self.writes[place] = (cpu, (mine.time, guarded, now))
             self.reads.pop(place, None)

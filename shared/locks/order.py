@@ -63,7 +63,7 @@ class LockOrder:
     """The order graph: what the text says, and what has been learnt since."""
 
     def __init__(self, text: str = ORDER) -> None:
-        self.edges = {before: dict(after) for before, after in stated(text).items()}
+        self.edges = stated(text)  # a dictionary that others have too: never changed, only replaced
         self.known: set[tuple[str, str]] = set()  # pairs that contradict nothing
         self.settled: dict[str, set[str]] = {}  # class -> those that were held when it was taken, and have been learnt
 
@@ -87,8 +87,9 @@ class LockOrder:
     def learn(self, held: Iterable[str], wanted: str, where: str) -> None:
         """This has been seen, and is part of the order from now on."""
         for cls in held:
-            if cls != wanted:
-                self.edges.setdefault(cls, {}).setdefault(wanted, f"seen in {where}")
+            after = self.edges.get(cls, {})
+            if cls != wanted and wanted not in after:
+                self.edges = {**self.edges, cls: {**after, wanted: f"seen in {where}"}}
 
     def check(self, held: Sequence[str], wanted: str, where: str) -> str | None:
         """As against(); learns what contradicts nothing."""
@@ -104,12 +105,16 @@ class LockOrder:
         return wrong
 
     def _path(self, start: str, goal: str) -> list[str] | None:
-        queue, seen = [[start]], {start}
-        for path in queue:
-            for after in self.edges.get(path[-1], ()):
+        """A shortest way from one class to another."""
+        queue, before = [start], {start: ""}
+        for cls in queue:  # grows
+            for after in self.edges.get(cls, ()):
+                if after not in before:
+                    before[after] = cls
+                    queue.append(after)
                 if after == goal:
-                    return [*path, after]
-                if after not in seen:
-                    seen.add(after)
-                    queue.append([*path, after])
+                    path = [goal]
+                    while path[0] != start:
+                        path.insert(0, before[path[0]])
+                    return path
         return None

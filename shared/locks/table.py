@@ -15,7 +15,6 @@ ever, and unlocking somebody else's lock simply frees it, as on the machine.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -59,7 +58,7 @@ class Lock:
     def __init__(self) -> None:
         self.downgrader = ""
         self.holders: list[Claim] = []
-        self.waiters: deque[Claim] = deque()
+        self.waiters: list[Claim] = []
 
     def admits(self, mode: str) -> bool:
         """Could a request of this mode be granted now, leaving the queue aside?"""
@@ -127,7 +126,7 @@ class LockTable:
         if not lock.holders:
             lock.holders.append(me)
             return True
-        lock.waiters.appendleft(me)
+        lock.waiters.insert(0, me)
         return False
 
     def sleep(self, ctx: str, chan: int, wmesg: str) -> None:
@@ -141,12 +140,12 @@ class LockTable:
     def _grant(self, lock: Lock) -> list[str]:
         if lock.downgrader:
             granted = [want for want in lock.waiters if want.mode == "r"]
-            lock.waiters = deque(want for want in lock.waiters if want.mode != "r")
+            lock.waiters = [want for want in lock.waiters if want.mode != "r"]
             lock.holders += granted
             return [want.ctx for want in granted]
         names = []
         while lock.waiters and lock.admits(lock.waiters[0].mode):
-            want = lock.waiters.popleft()
+            want = lock.waiters.pop(0)
             lock.holders.append(want)
             names.append(want.ctx)
         return names

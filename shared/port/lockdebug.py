@@ -41,8 +41,11 @@ class Lockdebug(Reports):
         if ref.key in ctx.held or (ctx.level and not ref.sleepable and self.interrupted_holds(ref.key)):
             self.report("locking-against-myself", f"{ref.phrase}: locking against myself", subject=ref.owner)
         elif ctx.held and self.detect.get("lockorder", "stop") != "off":
-            classes = [held.ref.cls for held in ctx.held.values()]
-            against = (self.order.check if self.learns_order else self.order.against)(classes, ref.cls, ctx.function)
+            classes, wanted = [held.ref.decl.cls for held in ctx.held.values()], ref.decl.cls
+            if self.learns_order:
+                against = self.order.check(classes, wanted, ctx.function)
+            else:
+                against = self.order.against(classes, wanted, ctx.function)
             if against is not None:
                 self.report("lock-order-reversal", f"lock order reversal: {against}", subject=ref.owner)
 

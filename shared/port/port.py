@@ -16,10 +16,10 @@ supplies `perform` and `point`, and may override `load` and `store` for speed.
 
 from __future__ import annotations
 
-import threading
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from shared.patch import SEAMS, Seam
@@ -429,43 +429,50 @@ class _Here:
 
     def __init__(self) -> None:
         self._installed: dict[int, list[Port]] = {}  # thread -> its ports, innermost last
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     @contextmanager
     def installed(self, port: Port) -> Iterator[None]:
         """`here.port` is this port, for the calling thread; afterwards it is what it was before, or nothing."""
-        self._push(port)
+        self.push(port)
         try:
             yield
         finally:
-            self._pop()
+            self.pop()
 
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Without the calling thread's port, as long as an execution is left in its middle."""
-        port = self._pop()
+        port = self.pop()
         try:
             yield
         finally:
-            self._push(port)
+            self.push(port)
 
-    def _push(self, port: Port) -> None:
+    def push(self, port: Port) -> None:
+        """`here.port` is this port, for the calling thread, until `pop`."""
+        thread = get_ident()
         with self._lock:
-            self._installed.setdefault(threading.get_ident(), []).append(port)
+            if thread in self._installed:
+                self._installed[thread].append(port)
+            else:
+                self._installed[thread] = [port]
             self._choose()
 
-    def _pop(self) -> Port:
+    def pop(self) -> Port:
+        """Undo the calling thread's last `push`. Returns: its port."""
+        thread = get_ident()
         with self._lock:
-            ports = self._installed[threading.get_ident()]
+            ports = self._installed[thread]
             port = ports.pop()
             if not ports:
-                del self._installed[threading.get_ident()]
+                del self._installed[thread]
             self._choose()
         return port
 
     def of_thread(self) -> Port:
         """The port of the calling thread."""
-        return self._installed[threading.get_ident()][-1]
+        return self._installed[get_ident()][-1]
 
     def _choose(self) -> None:
         if len(self._installed) > 1:
