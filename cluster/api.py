@@ -270,18 +270,10 @@ class Report:
         if self.finding is None:
             return f"{'exhausted: ' if self.exhausted else ''}no finding in {self.executions:,} executions"
         lines = [f"{self.finding.kind}: {self.finding.text}"]
-        lines += [f"  {name}  {value}" for name, value in self._details() if value]
-        lines += [f"found in execution {self.found_at:,}; token: {self.token}"]
-        return "\n".join(lines)
-
-    def _details(self) -> list[tuple[str, str]]:
-        assert self.finding is not None
-        return [
-            ("thread  ", self.finding.context),
-            ("function", self.finding.function),
-            ("struct  ", self.finding.subject),
-            *(("also    ", line) for line in self.finding.story),
-        ]
+        names = {"thread": self.finding.context, "function": self.finding.function, "struct": self.finding.subject}
+        lines += [f"  {name:8}  {value}" for name, value in names.items() if value]
+        lines += [f"  also      {line}" for line in self.finding.story if line]
+        return "\n".join([*lines, f"found in execution {self.found_at:,}; token: {self.token}"])
 
 
 def explore(program: Program, strategy: Strategy | None = None, executions: int = 1000) -> Report:

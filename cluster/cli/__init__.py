@@ -100,35 +100,29 @@ class Commands(click.Group):
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
             return int(code or 0)
         except (click.Abort, KeyboardInterrupt):  # the latter outside of what click watches
-            complain(args, "interrupted", Exit.INTERRUPTED)
-            return Exit.INTERRUPTED
+            return complain(args, "interrupted", Exit.INTERRUPTED)
         except click.ClickException as mistake:
             ctx = getattr(mistake, "ctx", None)
             if isinstance(mistake, click.exceptions.NoArgsIsHelpError):
                 mistake.show()
                 return Exit.USAGE
             hint = f"{ctx.command_path} --help" if ctx is not None else ""
-            complain(args, _sentence(mistake.format_message()), Exit.USAGE, hint=hint)
-            return Exit.USAGE
+            return complain(args, _sentence(mistake.format_message()), Exit.USAGE, hint=hint)
         except (UserMistake, ProjectBug) as error:
             _reraise_if_debugging(args, error)
-            complain(args, str(error), error.exit, error)
-            return error.exit
+            return complain(args, str(error), error.exit, error)
         except OSError as error:
             _reraise_if_debugging(args, error)
             where = f"{error.filename}: " if error.filename else ""
-            complain(args, f"{where}{error.strerror or error}", Exit.INFRASTRUCTURE, error)
-            return Exit.INFRASTRUCTURE
+            return complain(args, f"{where}{error.strerror or error}", Exit.INFRASTRUCTURE, error)
         except MemoryError:
-            complain(args, "not enough memory", Exit.INFRASTRUCTURE)
-            return Exit.INFRASTRUCTURE
+            return complain(args, "not enough memory", Exit.INFRASTRUCTURE)
         except SystemExit as leaving:  # click: the reader of our output has gone
             return leaving.code if isinstance(leaving.code, int) and leaving.code != 1 else SIGPIPE_EXIT
         except Exception as error:
             _reraise_if_debugging(args, error)
             bug = f"a bug in uvmp: {type(error).__name__}: {error} (--debug shows the traceback)"
-            complain(args, bug, Exit.INFRASTRUCTURE, error)
-            return Exit.INFRASTRUCTURE
+            return complain(args, bug, Exit.INFRASTRUCTURE, error)
 
 
 def _reraise_if_debugging(args: list[str], error: Exception) -> None:

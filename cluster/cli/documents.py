@@ -19,17 +19,16 @@ from shared.scenario.model import Scenario
 
 Facts = dict[str, object]
 
+_ONE = (
+    "results", "finding", "notes", "sites", "operations", "digest", "token", "replay", "shortened", "replay_shortened",
+    "out", "seconds", "parity",
+)  # fmt: skip
 KEYS = {
     "run": (
         "scenario", "engine", "errata", "detect", "strategy", "seed", "followed", "interrupted", "exit",
-        "results", "finding", "notes", "sites", "operations", "digest", "token", "replay", "shortened",
-        "replay_shortened", "out", "seconds", "parity",
-        "repeat", "found", "findings", "runs", "error", "expected",
+        *_ONE, "repeat", "found", "findings", "runs", "error", "expected",
     ),
-    "one of the runs": (
-        "results", "finding", "notes", "sites", "operations", "digest", "token", "replay", "shortened",
-        "replay_shortened", "out", "seconds", "parity",
-    ),
+    "one of the runs": _ONE,
     "explore": (
         "all", "patch", "scenario", "errata", "detect", "fixed", "strategy", "near", "followed", "depth", "preemptions",
         "seed", "granularity", "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct",

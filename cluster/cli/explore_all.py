@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from cluster import configs
 from cluster.cli.documents import End, Facts, finish
-from cluster.cli.junit import Case, report
+from cluster.cli.junit import report
 from cluster.cli.options import put
 from cluster.cli.output import Output
 from cluster.search.campaign import Order, Row, campaign, causes
@@ -73,7 +73,7 @@ def explore_all(
         "out": None if out is None else str(out),
     }
     if junit is not None:
-        put(junit, report([_case(row, expecting) for row in rows]), "--junit")
+        put(junit, report(rows, expecting), "--junit")
     return finish(output, "explore", End(code, interrupted=interrupted), facts)
 
 
@@ -88,14 +88,6 @@ def _rows(output: Output, coming: Iterable[R], scenarios: int, out: Path | None)
         output.note("interrupted" + ("" if out is None else f"; the same command continues in {out}"))
         return rows, True
     return rows, False
-
-
-def _case(row: Row, expecting: bool) -> Case:
-    """A search as a test case."""
-    failure = row.unmet if expecting else row.cause and f"{row.text}\n{row.token or ''}"
-    return Case(
-        row.scenario, row.seconds, failure or None, "the process that searched this scenario died" if row.lost else None
-    )
 
 
 def compare_all(output: Output, seed: int, schedules: int | None, workers: int | None) -> int:

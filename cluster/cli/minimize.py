@@ -28,7 +28,7 @@ from cluster.search.window import Window, windows
 from cluster.sim.engine import Sim
 from shared.errors import Exit, UserMistake
 from shared.journal.deviation import Deviation
-from shared.journal.record import Journals, Record
+from shared.journal.record import Journals
 from shared.text import counted
 
 
@@ -201,17 +201,11 @@ def _ends(failing: Outcome, window: Window) -> list[tuple[str, str, Outcome]]:
 def operation(journals: Journals, ctx: str, number: int) -> str:
     """One operation of a context in words, and its function."""
     performed, stack = "its end", list[str]()
-    for records in journals.values():
-        performed = next((in_words(record) for record in records if _is(record, ctx, number)), performed)
-        for record in records:
-            if record["ctx"] == ctx and record["n"] < number:
-                if record["event"] == "enter":
-                    stack.append(record["fn"])
-                elif record["event"] == "exit" and stack:
-                    stack.pop()
+    for record in (record for records in journals.values() for record in records if record["ctx"] == ctx):
+        if record["n"] == number and "k" in record:  # (an event has the number of the operation before it)
+            performed = in_words(record)
+        elif record["n"] < number and record["event"] == "enter":
+            stack.append(record["fn"])
+        elif record["n"] < number and record["event"] == "exit" and stack:
+            stack.pop()
     return f"operation {number}: {performed}" + (f", in {stack[-1]}" if stack else "")
-
-
-def _is(record: Record, ctx: str, number: int) -> bool:
-    """Is this the record of that operation? An event has the number of the operation before it, and no `k`."""
-    return record["ctx"] == ctx and record["n"] == number and "k" in record

@@ -207,8 +207,11 @@ class Output:
         self.command(line, bold=True)
 
 
-def complain(args: list[str], message: str, code: int, error: BaseException | None = None, hint: str = "") -> None:
-    """An error, in one line on stderr, and of a file each mistake in one; for --json, as a document on stdout."""
+def complain(args: list[str], message: str, code: int, error: BaseException | None = None, hint: str = "") -> int:
+    """Tell an error, in one line on stderr, and of a file each mistake in one; for --json, as a document on stdout.
+
+    Returns: the exit code.
+    """
     others = error.others if isinstance(error, UserMistake) else ()
     try:
         say_error(message)
@@ -225,6 +228,7 @@ def complain(args: list[str], message: str, code: int, error: BaseException | No
             click.echo(json.dumps(document, indent=2))
     except OSError:
         pass  # the reader has gone
+    return int(code)
 
 
 def say_error(message: str) -> None:

@@ -205,8 +205,7 @@ class Driver:
         hint = shlex.join(["uvmp", "postmortem", self.logs]) if self.logs else ""
         for line in left(self.logs) if self.logs else ():
             Output().note(line)
-        complain(sys.argv[1:], self._why(status), Exit.INFRASTRUCTURE, hint=hint)
-        return Exit.INFRASTRUCTURE
+        return complain(sys.argv[1:], self._why(status), Exit.INFRASTRUCTURE, hint=hint)
 
     def _lose(self, process: Process) -> None:
         """A process of Ray has died. (While Ray starts, the child may notice that itself, and start it once more.)"""

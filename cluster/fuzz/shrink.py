@@ -106,9 +106,8 @@ def on_cpus(steps: tuple[Step, ...], cpus: int) -> tuple[Step, ...]:
 
 def _shorter_ranges(program: Program) -> Iterator[Program]:
     """One page in the place of several, in one step."""
-    for at, step in enumerate(program.setup):
-        for shorter in _shorter(step):
-            yield replace(program, setup=(*program.setup[:at], shorter, *program.setup[at + 1 :]))
+    for setup in _shorter_in(program.setup):
+        yield replace(program, setup=setup)
     for name, steps in program.threads.items():
         for fewer in _shorter_in(steps):
             yield replace(program, threads={**program.threads, name: fewer})

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from cluster.cli.junit import Case, report
+from cluster.cli.junit import report
 from cluster.cli.options import put
 from cluster.search.campaign import FILE, Order, Row, campaign, causes, search_scenario
 from shared.errors import UserMistake
@@ -150,8 +150,8 @@ def test_options_that_say_nothing_are_refused(args: tuple[str, ...], told: str) 
 
 
 def test_the_report_for_ci() -> None:
-    cases = [Case("a", 0.5), Case("b", 1, "one\x00\nmore <&>"), Case("c", 0, None, "it died")]
-    suite = ElementTree.fromstring(report(cases))
+    rows = [Row("a", seconds=0.5), Row("b", seconds=1, unmet="one\x00\nmore <&>"), Row("c", lost=True)]
+    suite = ElementTree.fromstring(report(rows, expecting=True))
     assert {key: suite.get(key) for key in ("tests", "failures", "errors", "time")} == {
         "tests": "3", "failures": "1", "errors": "1", "time": "1.500",
     }  # fmt: skip
