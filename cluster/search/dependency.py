@@ -30,7 +30,6 @@ own: `--granularity access` has every access as an operation.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from shared.uvm.structs import Page
 
@@ -38,11 +37,13 @@ from shared.uvm.structs import Page
 Resource = tuple[object, ...]
 
 
-class Footprint(NamedTuple):
+class Footprint:
     """The resources that an operation reads and writes."""
 
-    reads: frozenset[Resource]
-    writes: frozenset[Resource]
+    __slots__ = ("reads", "writes")
+
+    def __init__(self, reads: frozenset[Resource], writes: frozenset[Resource]):
+        self.reads, self.writes = reads, writes
 
     def conflicts(self, other: Footprint) -> bool:
         """Does one of the two write what the other reads or writes?"""

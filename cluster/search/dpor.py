@@ -155,6 +155,8 @@ class Optimal(Stepwise):
         place = self._place()
         if place.tree:
             return named(candidates, place.tree[0].event.thread)
+        if not place.asleep:
+            return self._prefer(candidates, current)
         awake = [thread for thread in candidates if (thread.name, NO_CHOICE) not in place.asleep]
         return self._prefer(awake, current if current in awake else None) if awake else None
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from cluster.search.dependency import Resource
+from cluster.search.dependency import Footprint, Resource
 from cluster.search.trace import NO_CHOICE, Event, Label
 
 #: number of events of each processor
@@ -77,7 +77,7 @@ class Graph:
         if final:
             for resource in sorted(self.stores, key=repr):
                 event = Event("", width)
-                event.own = event.own._replace(reads=frozenset([resource]))
+                event.own = Footprint(frozenset([resource]), event.own.writes)
                 self.events.append(event)
                 self._add(event)
 

@@ -259,20 +259,10 @@ class Trace:
             caused: contexts that it has woken, granted something, or interrupted.
         """
         self._without.clear()
-        place = len(self.events)
-        more: set[Resource] = set()
-        own = event.own
-        for thread in caused:
-            self._number(thread)
-            if thread.interrupt and thread.processor.takes(thread) == "intr":
-                raised = self._raised.setdefault(thread.name, [])
-                more |= {("intr", thread.name), ("intr", thread.name, len(raised))}
-                raised.append(place)
-            else:
-                more.add(("ctx", thread.name))
+        place, own = len(self.events), event.own
         event.vague = False
         event.reads = own.reads | event.needs if event.needs else own.reads
-        event.writes = own.writes | more if more else own.writes
+        event.writes = own.writes | self._reached(caused, place) if caused else own.writes
         event.races, event.clock = self.races(event)
         event.number = len(self._of_cpu[event.cpu]) + 1
         event.clock[event.cpu] = event.number
@@ -285,6 +275,19 @@ class Trace:
             self._reads.setdefault(resource, []).append(place)
         if event.code in ("lock", "try", "unlock") and not lock_sleeps(event.target):
             self._lock(event, place, caused)
+
+    def _reached(self, caused: list[Thread], place: int) -> set[Resource]:
+        """What an event writes by causing something for these contexts."""
+        reached: set[Resource] = set()
+        for thread in caused:
+            self._number(thread)
+            if thread.interrupt and thread.processor.takes(thread) == "intr":
+                raised = self._raised.setdefault(thread.name, [])
+                reached |= {("intr", thread.name), ("intr", thread.name, len(raised))}
+                raised.append(place)
+            else:
+                reached.add(("ctx", thread.name))
+        return reached
 
     def _lock(self, event: Event, place: int, caused: list[Thread]) -> None:
         holders = self._holders.setdefault(event.target, [])
@@ -413,28 +416,29 @@ class Trace:
 
     def _conflicts(self, event: Event) -> list[int]:
         """Places of the last events that conflict with one's operation, the latest first."""
-        places: set[int] = set()
+        places: list[int] = []
         own = event.own
         for resource in own.writes:
             writers, readers = self._writes.get(resource), self._reads.get(resource)
-            last = writers[-1] if writers else -1
+            last = -1
             if writers:
-                places.add(last)
+                last = writers[-1]
+                places.append(last)
             if readers:
-                for place in reversed(readers):
-                    if place < last:
-                        break
-                    places.add(place)
+                at = len(readers) - 1
+                while at >= 0 and readers[at] >= last:
+                    places.append(readers[at])
+                    at -= 1
         for resource in own.reads:
             writers = self._writes.get(resource)
             if writers:
-                places.add(writers[-1])
+                places.append(writers[-1])
         if event.writes is not own.writes:  # interrupts raised, in their order
             for resource in event.writes:
                 writers = self._writes.get(resource) if resource[0] == "intr" else None
                 if writers:
-                    places.add(writers[-1])
-        return sorted(places, reverse=True) if len(places) > 1 else list(places)
+                    places.append(writers[-1])
+        return sorted(set(places), reverse=True) if len(places) > 1 else places
 
     def names(self) -> frozenset[tuple[str, int, int, tuple[tuple[str, int], ...]]]:
         """What tells this class of executions from all others: of each event its label, the how manieth of its context
