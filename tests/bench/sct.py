@@ -2,8 +2,8 @@
 
 Written anew after descriptions of SCTBench (Thomson, Donaldson, Betts, TOPC 2016) and of the programs that PERIOD added
 to it, over cluster/api.py. A plain shared variable is a `Cell`: each access is a scheduling point, and no data race.
-What a processor does in one step (exchange, compare and swap, fetch and add) happens to a `Word`, or to an `Atom` under
-its lock. No main thread starts the others and waits for them: all threads are there from the beginning.
+What a processor does in one step (exchange, compare and swap, fetch and add) happens to an `AtomicWord`, or to an
+`Atom` under its lock. No main thread starts the others and waits for them: all threads are there from the beginning.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Atom(Struct, kind=232):
         return before
 
 
-class Word(Struct, kind=234):
+class AtomicWord(Struct, kind=234):
     """An Atom whose one step is one scheduling point, as testers of concurrent programs count them.
 
     The point is the store to `step`. No other thread comes between that and the end of the step, because no access to
@@ -50,7 +50,7 @@ class Word(Struct, kind=234):
     """
 
     guards = {"o": own("lock"), "a": own("first"), "b": own("second"), "c": own("third")}
-    lock, first, second, third = (simplelock(name) for name in ("word", "first", "second", "third"))
+    lock, first, second, third = (simplelock(name) for name in ("atomic", "first", "second", "third"))
     step: Field[int] = field("o", hint=True)
     value: Field[int] = field("a|b|c")
 
@@ -64,7 +64,7 @@ class Word(Struct, kind=234):
         return exchanged(self, to, only_from, by)
 
 
-def exchanged(variable: Atom | Word, to: int | None, only_from: int | None, by: int) -> int:
+def exchanged(variable: Atom | AtomicWord, to: int | None, only_from: int | None, by: int) -> int:
     """Do what `Atom.change` does."""
     before = variable.value
     if by or (to is not None and only_from in (None, before)):
@@ -568,14 +568,14 @@ def swsq_other_thief() -> None:
 
 # -- SafeStack: what a thread has seen has been taken and put back meanwhile -------------------------------
 
-WORDS = [Word.at(number) for number in range(5)]
+WORDS = [AtomicWord.at(number) for number in range(5)]
 TOP, COUNT, *NEXT = WORDS
 
 
 def safestack_setup() -> None:
     variables([0] * 8)
     for value in (0, 3, 1, 2, -1):
-        word = new(Word)
+        word = new(AtomicWord)
         word.first.lock()
         word.value = value
         word.first.unlock()
