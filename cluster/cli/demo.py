@@ -12,8 +12,8 @@ from pathlib import Path
 from time import monotonic
 
 from cluster import configs
-from cluster.cli import cli, describe
-from cluster.cli.output import Output, pasteable
+from cluster.cli import SIGPIPE_EXIT, cli, describe
+from cluster.cli.output import Output, complain, pasteable
 from cluster.cli.parent import run
 from shared.errors import Exit
 
@@ -44,9 +44,9 @@ def tell(output: Output) -> int:
         part(output, f"{number}. {title}", line)
         code = int(cli.main(shlex.split(line)[1:], standalone_mode=False))
         if code not in expected:
-            if code != Exit.INTERRUPTED:
+            if code not in (Exit.INTERRUPTED, SIGPIPE_EXIT):
                 output.say(f"not as expected: exit code {code}", fg="red")
-            return code or Exit.FINDING
+            return code
     return Exit.NO_FINDING
 
 
@@ -69,7 +69,12 @@ def free_name() -> Path:
 def main() -> int:
     """Tell the story; the exit code says whether it came out."""
     output, began = Output(), monotonic()
-    code = tell(output)
+    try:
+        code = tell(output)
+    except KeyboardInterrupt:  # between two commands, as the rest
+        return complain([], "interrupted", Exit.INTERRUPTED)
+    except BrokenPipeError:
+        return SIGPIPE_EXIT
     if code == Exit.NO_FINDING:
         output.say()
         output.say(f"That took {monotonic() - began:.0f} s. Other scenarios:")
