@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 from time import sleep
+from typing import Literal
 
 
 class Watch:
@@ -22,7 +23,7 @@ class Watch:
     over             the processes are about to be ended
     """
 
-    def tell(self, event: str, *about: object) -> None:
+    def tell(self, event: Literal["born", "made", "keeps", "up", "over"], *about: object) -> None:
         """One of these has happened."""
 
 

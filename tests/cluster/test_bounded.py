@@ -34,6 +34,7 @@ def ended(strategy: Bounded, bodies: Sequence[list[Statement]]) -> dict[brute.Cl
     return {its: stuck for its, (stuck, _) in brute.seen_by(strategy, bodies).items()}
 
 
+@pytest.mark.wide
 def test_each_class_of_random_programs_within_a_bound_is_seen_and_no_other() -> None:
     seen = brute.judged(lambda seed: judge(brute.random_program(seed), 200), range(100))
     classes, executions = map(sum, zip(*seen, strict=True))

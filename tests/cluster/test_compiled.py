@@ -287,6 +287,7 @@ def same(trace: list[str], wanted: list[str]) -> None:
     assert len(trace) == len(wanted)
 
 
+@pytest.mark.wide
 def test_the_programs_meet_every_field_in_every_state_of_its_guards(declared: list[str]) -> None:
     wanted = set()
     for _, field in FIELDS:
@@ -300,11 +301,13 @@ def test_the_programs_meet_every_field_in_every_state_of_its_guards(declared: li
     assert "racy [" in text and "record [" in text and "counters [('f" in text and "of another type" in text
 
 
+@pytest.mark.wide
 def test_written_accessors_do_as_the_declarations_say(declared: list[str], staged: Path) -> None:
     """Values, findings, scheduling points, records, racy fields, counters; the copy runs as plain Python."""
     same(trace(form.PLAIN, staged, PROGRAMS), declared)
 
 
+@pytest.mark.wide
 @pytest.mark.skipif(form.unusable(ROOT, form.FOLDER) != "", reason="there is no compiled form of these sources")
 def test_compiled_accessors_do_as_the_declarations_say(declared: list[str]) -> None:
     same(trace(form.COMPILED, ROOT, PROGRAMS), declared)

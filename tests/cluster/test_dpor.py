@@ -61,6 +61,7 @@ def test_a_choice_of_data_comes_right_behind_what_its_thread_does() -> None:
     assert [branch.event.label for branch in place.tree[1].rest[1].rest] == [("other", -1)]
 
 
+@pytest.mark.wide
 def test_each_class_of_random_programs_is_performed_once() -> None:
     classes = brute.judged(lambda seed: judge(brute.random_program(seed), 250), range(200))
     assert len(classes) > 70 and sum(classes) > 3 * len(classes)

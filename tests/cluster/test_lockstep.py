@@ -95,6 +95,7 @@ def assert_ends_as_it_replays(session: Session) -> None:
 # -- hosts in threads ------------------------------------------------------------------------
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("seed", range(6))
 def test_processes_follow_a_random_session_wherever_it_stops(seed: int, begin: Begin) -> None:
     """Also when steps are added, for which their nodes begin again."""

@@ -36,6 +36,7 @@ def judge(seed: int, most: int, final: bool, behind: bool = False) -> tuple[int,
     return len(wanted), strategy.redundant
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("final", [False, True])
 def test_each_class_of_random_programs_is_seen_and_few_twice(final: bool) -> None:
     classes, redundant = zip(*brute.judged(lambda seed: judge(seed, 150, final), range(60)), strict=True)

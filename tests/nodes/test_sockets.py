@@ -333,6 +333,7 @@ def test_a_machine_over_sockets_is_the_one_of_sim(tcp: bool) -> None:
     assert replay_journals(fixed, free.records()).digest == digest(free.records())
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_a_network_that_misbehaves_changes_nothing(seed: int) -> None:
     """Messages come twice, late, in another order, or not at all; connections end. Everything is performed once."""
