@@ -41,7 +41,7 @@ def test_what_it_says_of_a_word_is_what_was_read_there(name: str) -> None:
     for record in in_order(run.journals):
         if record["event"] in MOVES:
             trail.add_record(record, [])
-            history.move([*trail][-1])
+            history.move(Move(*trail.moves[-1]))
         elif record["event"] == "word_read":
             word = record["offset"] >> 3
             origin = history.of(Place("page", record["frame"])).item(word).origin
