@@ -119,15 +119,15 @@ def asks(kind: type[Asked]) -> Callable[[Callable[[Asked], int]], Callable[..., 
 
     def wrap(command: Callable[[Asked], int]) -> Callable[..., int]:
         @wraps(command)
-        def asking(**given: Any) -> int:
+        def by_click(**given: Any) -> int:
             return command(kind(**given))
 
         for name in reversed(order):
             metadata = declared[name].metadata
             if "parameter" in metadata:
                 names = (written(declared[name]), name) if "option" in metadata else (name,)
-                asking = metadata["parameter"](*names)(asking)
-        return asking
+                by_click = metadata["parameter"](*names)(by_click)
+        return by_click
 
     return wrap
 
