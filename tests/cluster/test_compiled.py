@@ -150,6 +150,7 @@ def staged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+@pytest.mark.wide
 def test_the_staged_sources_give_the_same_journals(staged: Path) -> None:
     """Structs, arrays, unions, locks, inherited fields, counters, errata and findings among them."""
     chosen = "[S1a] or [S3a-shipped] or [S8a] or [S9] or [E2] or [E61b-shipped] or [litmus-mp]"
@@ -359,6 +360,7 @@ def test_functions_stay_on_their_lines(staged: Path) -> None:
                 assert set(at) <= set(now[function]), f"{name}: {function}"
 
 
+@pytest.mark.wide
 def test_a_class_with_interpreted_subclasses_is_open_and_so_are_its_bases() -> None:
     """Else Python refuses to run, in the compiled form alone, or mypyc to compile."""
     hot, trees = modules(ROOT), {}

@@ -37,6 +37,8 @@ from shared.patch import read as read_patch
 from tests.bench import rediscovery
 from tests.kit import uvmp
 
+pytestmark = pytest.mark.wide
+
 #: programs that are cheap to run
 SMALL: dict[str, Any] = {"size": 6, "schedules": {"stay": 1, "random": 1}}
 #: a patch that copies pages as the kernel does
@@ -140,7 +142,6 @@ def test_a_program_made_from_others_is_another_scenario_that_keeps_the_rules(mut
         assert not broken(program) and read(program.text(), "x.yaml") == program
 
 
-@pytest.mark.wide
 def test_programs_made_from_others_do_not_fail(mutants: list[Program]) -> None:
     for number, program in enumerate(mutants[::6]):
         assert judge(program.load(), number, {"stay": 1, "random": 1}) is None, program.text()
@@ -270,7 +271,6 @@ def copy(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "copy"))
 
 
-@pytest.mark.wide
 def test_a_hunt_that_goes_on_comes_to_the_same(whole: Path, tmp_path: Path) -> None:
     folder = tmp_path / "parts"
     for programs in (5, 5, 9, 14):
@@ -462,7 +462,6 @@ def test_a_finding_is_cut_down_to_a_file_and_a_token_that_show_it(hunted: tuple[
 # -- the command -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.wide
 def test_the_command_finds_tells_and_goes_on(tmp_path: Path) -> None:
     args = ("fuzz", "--errata", ERRATUM, "--seed", "t", "--features", "memory,map,fork,free", "--out", tmp_path / "c")
     result = uvmp(*args, "--programs", 40, "--stop-at-first")
@@ -505,7 +504,6 @@ def test_what_the_command_does_not_know_is_told_in_words(args: tuple[str, ...], 
 # -- rediscovery -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.wide
 def test_rediscovery_tells_what_was_found_and_why_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rediscovery, "FILE", tmp_path / "table.md")
     seen, costs = "amap_unref.amap-unlocked", next(erratum for erratum in ERRATA if not ERRATA[erratum].findings)

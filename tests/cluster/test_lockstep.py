@@ -43,6 +43,8 @@ from tests.kit import run_recorded, scenario, uvmp
 from tests.nodes.as_actors import ActorsInThreads
 from tests.parity.test_parity import CASES, QUICK
 
+pytestmark = pytest.mark.wide
+
 Begin = Callable[[Scenario], tuple[Session, Lockstep]]
 
 
@@ -95,7 +97,6 @@ def assert_ends_as_it_replays(session: Session) -> None:
 # -- hosts in threads ------------------------------------------------------------------------
 
 
-@pytest.mark.wide
 @pytest.mark.parametrize("seed", range(6))
 def test_processes_follow_a_random_session_wherever_it_stops(seed: int, begin: Begin) -> None:
     """Also when steps are added, for which their nodes begin again."""
@@ -108,7 +109,6 @@ def test_processes_follow_a_random_session_wherever_it_stops(seed: int, begin: B
     assert_ends_as_it_replays(session)
 
 
-@pytest.mark.wide
 @pytest.mark.parametrize("name", [*QUICK, "big-lock-spinning", "devices-alone", "emulated"])
 def test_processes_follow_every_kind_of_machine(name: str, begin: Begin) -> None:
     """At random, in parts of every size; with shards, an interface, the big lock, page tables in pages."""

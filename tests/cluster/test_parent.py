@@ -18,7 +18,10 @@ from cluster.live.elsewhere import ELSEWHERE
 from shared.errors import Exit
 from tests.cluster.test_cli import ROOT
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, there is no parent")
+pytestmark = [
+    pytest.mark.wide,
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, there is no parent"),
+]
 
 #: a command whose driver does what `body` says, and the things that it can do
 PROGRAM = """

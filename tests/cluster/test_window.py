@@ -116,6 +116,7 @@ def test_windows_of_every_scenario(name: str) -> None:
 # -- the command -------------------------------------------------------------------------
 
 
+@pytest.mark.wide
 def test_the_command_of_a_token_a_folder_and_a_scenario(tmp_path: Path) -> None:
     """All three tell the same of the same schedule, and each token of theirs does what is said of it."""
     folder = tmp_path / "run"

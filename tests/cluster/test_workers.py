@@ -40,6 +40,8 @@ from tests.cluster import programs
 from tests.cluster.test_explore import mine
 from tests.kit import run_recorded, scenario, uvmp
 
+pytestmark = pytest.mark.wide
+
 ROOT = Path(__file__).parents[2]
 SITES = (Site("uvm_loanuobj"), Site("uvm_fault", "an_ref"))
 

@@ -26,6 +26,8 @@ from shared.wire.messages import OPERATIONS, Request
 from tests.kit import scenario
 from tests.nodes.in_sockets import Network, Sockets
 
+pytestmark = pytest.mark.wide
+
 OBJ = 7
 
 
@@ -242,7 +244,6 @@ def test_memory_stays_sequentially_consistent(name: str) -> None:
         assert scene.expect.fixed.check(None, named_results(machine.results())) is None
 
 
-@pytest.mark.wide
 def test_a_network_that_misbehaves_changes_nothing_of_what_is_lent() -> None:
     network = Network(5, trouble=0.05)
     scene = scenario("S3a", shards="{lock_manager: 2, memory: 2}").without_errata()

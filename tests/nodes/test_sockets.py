@@ -22,6 +22,8 @@ from shared.journal.record import digest, holes
 from tests.kit import run_recorded, scenario
 from tests.nodes.in_sockets import SECRET, Network, Sockets
 
+pytestmark = pytest.mark.wide
+
 CALLER = Caller("cpu0", True, b"channel0", b"run00000")
 
 
@@ -333,7 +335,6 @@ def test_a_machine_over_sockets_is_the_one_of_sim(tcp: bool) -> None:
     assert replay_journals(fixed, free.records()).digest == digest(free.records())
 
 
-@pytest.mark.wide
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))])
 def test_a_network_that_misbehaves_changes_nothing(seed: int) -> None:
     """Messages come twice, late, in another order, or not at all; connections end. Everything is performed once."""
