@@ -41,7 +41,7 @@ from shared.wire.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
 #: the current context as long as none has run
 NOBODY = Thread("", "", lambda: None)
 #: objects that are made, and not given back, between two looks of the garbage collector
-COLLECT_EVERY = 100_000
+COLLECT_EVERY = 500_000
 #: a node, and its method for one kind of operation
 Server = tuple[Node, Callable[..., Any]]
 
