@@ -89,11 +89,11 @@ def small_rows() -> Iterator[Row]:
     scenes = [("3x3 counter", PROGRAM.scenario())]
     scenes += [(name, shipped(name).without_errata()) for name in ("litmus-mp", "E54")]
     for name, scene in scenes:
-        speeds = {}
+        speeds: list[tuple[float, float]] = []
         for strategy in (RandomWalk(0), Optimal()):
-            sim = Sim(*prepare(scene))
+            sim, done = Sim(*prepare(scene)), [0, 0]
 
-            def execution(sim: Sim = sim, strategy: Strategy = strategy) -> float:
+            def execution(sim: Sim = sim, strategy: Strategy = strategy, done: list[int] = done) -> float:
                 known = len(sim.racy)
                 try:
                     sim.execute(strategy)
@@ -101,13 +101,18 @@ def small_rows() -> Iterator[Row]:
                     known = -1
                 if len(sim.racy) != known:
                     strategy.grown()
+                done[0], done[1] = done[0] + 1, done[1] + sim.steps
                 return 1
 
             with seldom_collected():
-                speed = speeds[type(strategy)] = rate(execution)
-            beside = f"{speed / speeds[RandomWalk]:.2f} of a random walk" if isinstance(strategy, Optimal) else ""
-            what = f"{name}, {'dpor' if beside else 'random'}"
-            yield what, speed, "executions/s", beside or f"{sim.steps} operations each"
+                speed = rate(execution)
+            operations = done[1] / done[0]
+            speeds.append((speed, speed * operations))
+            beside = f"{operations:.0f} operations each"
+            if isinstance(strategy, Optimal):
+                less, costs = (here / walk for here, walk in zip(speeds[1], speeds[0], strict=True))
+                beside += f"; {less:.2f} of a random walk, {costs:.2f} of its operations/s"
+            yield f"{name}, {'dpor' if isinstance(strategy, Optimal) else 'random'}", speed, "executions/s", beside
 
 
 def flat_rows() -> Iterator[Row]:
