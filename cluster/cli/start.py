@@ -16,7 +16,7 @@ from cluster.runs.replay import beginning
 from shared.errors import LogIncomplete, UserMistake
 from shared.journal.cut import part
 from shared.journal.order import operations
-from shared.journal.record import Journals
+from shared.journal.record import Held, Journals, held
 from shared.journal.runfile import RUN, SCENARIO, options_of
 from shared.scenario.yaml import show
 from shared.text import clean, counted
@@ -34,7 +34,7 @@ class Start:
     """
 
     chosen: Chosen
-    journals: Journals
+    journals: Held
 
     def __str__(self) -> str:
         return f"the first {counted(operations(self.journals), 'operation')}"
@@ -101,7 +101,7 @@ def behind(output: Output, what: str | None, scenario: str | None, after: str | 
     return Start(schedule.chosen, upto(schedule.replay(strict=True).journals, after))
 
 
-def upto(journals: Journals, after: str) -> Journals:
+def upto(journals: Journals, after: str) -> Held:
     """The operations up to an operation, in the order that a postmortem shows.
 
     Raises: UserMistake - there is no such operation.
@@ -110,9 +110,10 @@ def upto(journals: Journals, after: str) -> Journals:
     if match is None:
         raise UserMistake(f"expected CONTEXT:N, for instance A:412; found {show(after)}", field="--after")
     ctx, n = match[1], int(match[2])
-    order = [record for record in in_order(journals).records if "k" in record]
+    whole = held(journals)
+    order = [record for record in in_order(whole).records if "k" in record]
     for at, record in enumerate(order):
         if (record["ctx"], record["n"]) == (ctx, n):
-            return part(journals, order[: at + 1])
+            return held(part(whole, order[: at + 1]))
     last = max((record["n"] for record in order if record["ctx"] == ctx), default=0)
     raise UserMistake(f"the run has {counted(last, 'operation')} of {clean(ctx, 40)}", field="--after")

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cluster.live.actors import Actors
@@ -18,8 +19,41 @@ from cluster.live.elsewhere import ELSEWHERE, Place
 from cluster.runs.folder import cannot_write, put, receive
 from nodes.host.here import Here
 from shared.errors import Infrastructure
-from shared.journal.record import Journals, read
+from shared.journal.record import Held, Journals, Record, read, stream
 from shared.journal.runfile import SCENARIO, SUFFIX
+
+#: bytes of a file that are read at once
+PIECE = 1 << 16
+
+
+class Stored:
+    """The records of a journal on the disk, which is read anew each time.
+
+    The file stays open: the records are there also when the folder of the run has been removed.
+
+    Raises: OSError.
+    """
+
+    def __init__(self, path: Path):
+        self.name = path.name
+        self.file = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError):  # it could not be opened
+            os.close(self.file)
+
+    def __iter__(self) -> Iterator[Record]:
+        return stream(self._lines(), self.name)
+
+    def _lines(self) -> Iterator[bytes]:
+        offset, begun = 0, b""
+        while piece := os.pread(self.file, PIECE, offset):
+            offset += len(piece)
+            *lines, begun = (begun + piece).split(b"\n")
+            for line in lines:
+                yield line + b"\n"
+        if begun:
+            yield begun
 
 
 class Logs:
@@ -62,11 +96,7 @@ class Logs:
                     self.fetch(node, spare)
                 except OSError as wrong:
                     raise cannot_write(Path(wrong.filename), wrong) from None
-        journals: Journals = {}
-        for node, place in folders.items():
-            with open(place / f"{node}{SUFFIX}", "rb") as lines:
-                journals[node] = read(lines, f"{node}{SUFFIX}")[1]
-        return journals, unkept
+        return {node: Stored(place / f"{node}{SUFFIX}") for node, place in folders.items()}, unkept
 
     def salvage(self) -> None:
         """End all writers, and then fetch the logs of other hosts, as far as possible."""
@@ -75,9 +105,9 @@ class Logs:
             with contextlib.suppress(OSError, Infrastructure):
                 self.fetch(node, self.folder)
 
-    def left(self) -> Journals:
+    def left(self) -> Held:
         """The journals in the folder of the run, as far as they can be read; a last line may be torn."""
-        journals: Journals = {}
+        journals: Held = {}
         for node in self.nodes:
             journals[node] = []
             with contextlib.suppress(FileNotFoundError), open(self.folder / f"{node}{SUFFIX}", "rb") as lines:

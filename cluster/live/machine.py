@@ -7,6 +7,8 @@ delivery has arrived.
 
 Nodes do not run in lockstep, so they continue for a moment when a free run is stopped. Therefore its journals are cut,
 to the operations before the finding or to the limit of operations, and the run is judged after the cut.
+
+Journals stay on the disk. The driver goes through their files as often as it must, and keeps no records.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from cluster.machine import sites_of
 from cluster.runs.folder import cannot_write
 from cluster.runs.folder import identity as new_identity
 from cluster.runs.outcome import Outcome
-from cluster.runs.replay import replay_journals
+from cluster.runs.replay import followed
 from nodes.build import build_threads
 from nodes.host.admit import ANYBODY
 from nodes.host.transport import DEFAULT, Kind
@@ -39,7 +41,7 @@ from shared.detectors.verdict import came_before, judge, promise, refused, sort_
 from shared.errors import Diverged, Infrastructure, UserMistake
 from shared.findings import Finding
 from shared.journal.cut import judged
-from shared.journal.order import events_after, operations
+from shared.journal.order import events_after, in_order, outline_of
 from shared.journal.record import Journals, choice_of, digest
 from shared.patch import current
 from shared.scenario.model import Scenario
@@ -216,7 +218,7 @@ class LiveMachine:
             self._judge(run, self._whole(hosts), not strict)
             if refusal is not None and level == "note":
                 run.notes.insert(0, refusal)
-        run.operations, run.digest = operations(run.journals), digest(run.journals)
+        run.digest = digest(run.journals)
         return run
 
     def _judge(self, run: Outcome, state: MachineState, free: bool) -> None:
@@ -225,21 +227,30 @@ class LiveMachine:
         Raises: Diverged - it was ended, and sim cannot perform what it has performed.
         """
         detect, limit = self.scenario.detect, self.scenario.limit
+        outline, whole = outline_of(run.journals), run.journals
         if free:
-            run.journals = judged(run.journals, limit)
-        findings = {word: [Finding(**record["finding"]) for records in run.journals.values() for record in records
-                       if record["event"] == word] for word in ("finding", "note")}  # fmt: skip
-        if not findings["finding"] and operations(run.journals) >= limit:  # (the nodes' state is of a moment later)
-            again = replay_journals(self.scenario, run.journals)
-            run.finding, run.notes, run.results = again.finding, again.notes, again.results
-            run.sites, run.counters = again.sites, again.counters
+            run.journals = judged(whole, limit, outline)
+        if run.journals is not whole:
+            outline = outline_of(run.journals)
+        run.operations = outline.operations
+        findings = {word: [Finding(**record["finding"]) for record in told] for word, told in outline.told.items()}
+        if not findings["finding"] and run.operations >= limit:  # (the nodes' state is of a moment later)
+            sim = followed(self.scenario, run.journals)
+            run.finding, run.notes, run.results = sim.finding, list(sim.notes), sim.results
+            run.sites, run.counters = dict(sim.sites), dict(sim.counters)
             return
-        watched = race.judge_journals(self.image, run.journals)
+        watch = race.Watch(self.image)
+        asked = not findings["finding"] and detect.get("oracle") != "off"
+        retold = oracle.Retold(self.scenario, self.image) if asked else None
+        for record in in_order(run.journals, outline):
+            watch.record(record)
+            if retold is not None:
+                retold.record(record)
+        watched = watch.findings()
         if findings["finding"]:
             run.finding, more = came_before(watched, findings["finding"][0], detect)
         else:
-            is_off = detect.get("oracle") == "off"
-            wrong = None if is_off else oracle.judge_journals(self.scenario, run.journals, self.image)
+            wrong = None if retold is None else retold.oracle.finding
             promised = promise(self.scenario, run.results, state)
             run.finding, more = sort_out(judge(state, detect, wrong, promised, watched), detect)
         run.notes = findings["note"] + more

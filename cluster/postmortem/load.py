@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from shared.errors import UserMistake
 from shared.findings import Finding
-from shared.journal.record import MAX_LINE, SCHEMA, VOLATILE, Journals, Record
+from shared.journal.record import MAX_LINE, SCHEMA, VOLATILE, Held, Record
 from shared.journal.row import Row, Shapes
 from shared.journal.runfile import (
     RUN,
@@ -84,7 +84,7 @@ class Run:
     begun: dict[str, object] = field(default_factory=dict)
     mixed: bool = False
     headers: dict[str, Record] = field(default_factory=dict)
-    journals: Journals = field(default_factory=dict)
+    journals: Held = field(default_factory=dict)
     torn: list[str] = field(default_factory=list)
 
     def replay_lines(self) -> tuple[str, str]:
@@ -113,7 +113,7 @@ class Run:
         return (recorded[0], "journal") if recorded else (None, "")
 
 
-def _recorded(journals: Journals) -> list[dict[str, object]]:
+def _recorded(journals: Held) -> list[dict[str, object]]:
     findings = [
         record.get("finding") for records in journals.values() for record in records if record["event"] == "finding"
     ]

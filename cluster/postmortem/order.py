@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from shared.errors import LogIncomplete
 from shared.journal.order import Linearizer, causal_past
-from shared.journal.record import Journals, Record
+from shared.journal.record import Held, Record
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Sequence:
     forced: int = 0
 
 
-def in_order(journals: Journals) -> Sequence:
+def in_order(journals: Held) -> Sequence:
     """The records of all nodes in one sequence."""
     merge, forced = Linearizer(journals), 0
     if any(record["event"] == "finding" for records in journals.values() for record in records):

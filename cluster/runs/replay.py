@@ -3,8 +3,8 @@ operations behind these."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+import marshal
+from collections.abc import Iterable, Mapping, Sequence
 
 from cluster.boot import prepare
 from cluster.machine import Machine
@@ -16,8 +16,8 @@ from nodes.build import build_threads
 from shared.errors import Diverged
 from shared.journal.cut import consistent
 from shared.journal.deviation import Deviation
-from shared.journal.order import events_after, linearize
-from shared.journal.record import VOLATILE, Journals, Record, digest
+from shared.journal.order import Operations, events_after, linearize, outline_of
+from shared.journal.record import Held, Journal, Journals, Record, digest, essence
 from shared.scenario.model import Scenario
 
 
@@ -42,19 +42,35 @@ def replay_journals(scenario: Scenario, journals: Journals, cut: bool = False) -
 
     Raises: Diverged, LogIncomplete.
     """
-    machine, image = prepare(scenario)
-    sim = Sim(machine, image, granularity="access")
-    sim.execute(Order(machine.threads, linearize(journals), events_after(journals), cut), record=True)
+    sim = followed(scenario, journals, cut, keep=True)
     once = recorded(sim)
     once.cut = sim.execution.abandoned
-    compare(journals, once.journals)
     return once
 
 
-def beginning(scenario: Scenario, journals: Journals) -> Journals:
+def followed(scenario: Scenario, journals: Journals, cut: bool = False, keep: bool = False) -> Sim:
+    """As `replay_journals`; returns the simulator as the run has left it.
+
+    Args:
+        keep: keep the records of the run. Each is compared as soon as it is there.
+
+    Raises: Diverged, LogIncomplete.
+    """
+    machine, image = prepare(scenario)
+    sim = Sim(machine, image, granularity="access")
+    alike = {node: Alike(journals.get(node, ())) for node in {*machine.nodes, *journals}}
+    sim.journal = lambda node: Journal(node, keep=keep, watch=alike[node].add)
+    outline = outline_of(journals)
+    order = Order(machine.threads, Operations(journals, outline), events_after(journals, outline=outline), cut)
+    sim.execute(order, record=True)
+    _refuse(alike)
+    return sim
+
+
+def beginning(scenario: Scenario, journals: Journals) -> Held:
     """The last consistent cut of journals that may end too early, which can be followed."""
     asleep = {name for name, thread in build_threads(scenario).items() if thread.starts_on is not None}
-    have = {node: journals.get(node, []) for node in scenario.machine.nodes}
+    have = {node: journals.get(node, ()) for node in scenario.machine.nodes}
     return consistent(have, asleep)
 
 
@@ -68,22 +84,68 @@ def order_of(machine: Machine, journals: Journals) -> Order:
     return Order(machine.threads, linearize(journals), events_after(journals))
 
 
+def _same(one: Record, other: Record) -> bool:
+    """Does the digest make no difference between them? Usually they are the same in every byte, which is soon seen."""
+    return _bytes(one) == _bytes(other) or essence(one) == essence(other)
+
+
+def _bytes(record: Record) -> bytes:
+    """All of a record, with the event where a line has it."""
+    line = dict(record)
+    line["event"] = line.pop("event")
+    return marshal.dumps(line, 0)
+
+
+class Alike:
+    """Compares the records of a node, as they come, with those that it should have.
+
+    Args:
+        wanted: these.
+        behind: how many records came before them.
+    """
+
+    def __init__(self, wanted: Iterable[Record], behind: int = 0):
+        self.wanted, self.count = iter(wanted), behind
+        self.wrong: tuple[int, Record | None, Record | None] | None = None
+
+    def add(self, record: Record) -> None:
+        """The next record."""
+        self._compare(next(self.wanted, None), record)
+
+    def finish(self) -> tuple[int, Record | None, Record | None] | None:
+        """There are no more; returns the first difference: the record's number, what it should be, and what it is."""
+        missing = next(self.wanted, None)
+        if missing is not None:
+            self._compare(missing, None)
+        return self.wrong
+
+    def _compare(self, expected: Record | None, actual: Record | None) -> None:
+        self.count += 1
+        same = expected is not None and actual is not None and _same(expected, actual)
+        if not same and self.wrong is None:
+            self.wrong = self.count, expected, actual
+
+
 def compare(wanted: Journals, replayed: Journals, behind: Mapping[str, int] | None = None) -> None:
     """Diverged, unless both say the same of every node.
 
     Args:
         behind: node -> how many records come before these; None: these are all.
     """
-    for node in sorted(wanted):
-        ours, theirs = map(_essence, replayed.get(node, [])), map(_essence, wanted[node])
-        first = 1 if behind is None else behind[node] + 1
-        for number, (expected, actual) in enumerate(zip_longest(theirs, ours), first):
-            if expected != actual:
-                raise Diverged(_in_words(node, number, expected), _in_words(node, number, actual))
+    alike = {node: Alike(records, 0 if behind is None else behind[node]) for node, records in wanted.items()}
+    for node, same in alike.items():
+        for record in replayed.get(node, ()):
+            same.add(record)
+    _refuse(alike)
 
 
-def _essence(record: Record) -> Record:
-    return {key: value for key, value in record.items() if key not in VOLATILE}
+def _refuse(alike: Mapping[str, Alike]) -> None:
+    """Diverged, unless all nodes have the records that they should have."""
+    for node in sorted(alike):
+        wrong = alike[node].finish()
+        if wrong is not None:
+            number, expected, actual = wrong
+            raise Diverged(_in_words(node, number, expected), _in_words(node, number, actual))
 
 
 def _in_words(node: str, number: int, record: Record | None) -> str:

@@ -19,7 +19,7 @@ from cluster.search.near import Site
 from shared.errors import Infrastructure
 from shared.findings import Finding
 from shared.journal.deviation import Deviation
-from shared.journal.record import Journals
+from shared.journal.record import Held
 from shared.patch import current, switch
 from shared.scenario.model import Results, Scenario
 from shared.wire.codec import Form, encode
@@ -42,7 +42,7 @@ class Job:
     seed: int = 0
     sites: tuple[Site, ...] = ()
     granularity: str = "guarded"
-    begin: Journals | None = None
+    begin: Held | None = None
 
     def setup(self, elsewhere: bool = False) -> bytes:
         """The first message to a worker.

@@ -3,7 +3,7 @@ as the beginning of an execution."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from cluster.search.strategy import Strategy, default
 from nodes.cpu import Thread
@@ -92,33 +92,34 @@ class Deviate(Strategy):
 
 
 class Order(Strategy):
-    """A total order of operations, as `shared.journal.order.linearize` gives it.
+    """A total order of operations, as `shared.journal.order.Operations` gives it.
 
     Wants granularity "access": then every operation that another node admits is preceded by a scheduling point.
 
     Args:
         threads: the machine's contexts, by name.
-        order: records of the operations.
+        order: records of the operations; each execution goes through it once.
         events: what `shared.journal.order.events_after` gives, if the execution is recorded: then a context that has
             waited continues before an interrupt is taken, or afterwards, as it did.
         cut: the execution is given up at the end of `order`, if contexts can continue there.
 
     Attributes:
-        at: Invariant: all operations of `order` before this place have been performed.
+        wanted: the next operation; None: all have been performed. Invariant: those of `order` before it have been.
         ran: the context picked last; None: none yet.
     """
 
     def __init__(
         self,
         threads: Mapping[str, Thread],
-        order: Sequence[Record],
+        order: Iterable[Record],
         events: Mapping[str, list[int]] | None = None,
         cut: bool = False,
     ):
         self.threads, self.order, self.events, self.cut = threads, order, events or {}, cut
 
     def new_execution(self) -> bool:
-        self.at = 0
+        self.rest = iter(self.order)
+        self.wanted = next(self.rest, None)
         self.ran: Thread | None = None
         return True
 
@@ -132,10 +133,9 @@ class Order(Strategy):
     def choose(self, n: int) -> int:
         ran = self.ran
         assert ran is not None, "a context has been picked"
-        self._advance()
-        if self.at == len(self.order):
+        wanted = self._advance()
+        if wanted is None:
             raise Diverged(ENDS, f"{ran.name} chooses")
-        wanted = self.order[self.at]
         value = choice_of(wanted)
         if (wanted["ctx"], wanted["n"]) != (ran.name, ran.n + 1) or not 0 <= value < n:
             raise Diverged(_in_words(wanted), f"{ran.name} has {n} choices, 0 to {n - 1}")
@@ -143,26 +143,25 @@ class Order(Strategy):
 
     def over(self) -> bool:
         """Has all of it been performed?"""
-        self._advance()
-        return self.at == len(self.order)
+        return self._advance() is None
 
-    def _advance(self) -> None:
-        order, threads = self.order, self.threads
-        while self.at < len(order) and order[self.at]["n"] <= threads[order[self.at]["ctx"]].n:
-            self.at += 1
+    def _advance(self) -> Record | None:
+        """The next operation."""
+        wanted, threads = self.wanted, self.threads
+        while wanted is not None and wanted["n"] <= threads[wanted["ctx"]].n:
+            wanted = self.wanted = next(self.rest, None)
+        return wanted
 
     def _next(self, enabled: Sequence[Thread]) -> Thread | None:
-        self._advance()
-        order = self.order
-        if self.events and (self.at == len(order) or order[self.at]["event"] == "intr"):
+        wanted = self._advance()
+        if self.events and (wanted is None or wanted["event"] == "intr"):
             for thread in enabled:
                 if thread.waits is not None and not thread.parked and self._has_events_to_come(thread):
                     return thread
-        if self.at == len(order):
+        if wanted is None:
             if self.cut:
                 return None
             raise Diverged(ENDS, f"{enabled[0].name} can run")
-        wanted = order[self.at]
         for thread in enabled:
             if thread.name == wanted["ctx"]:
                 return thread

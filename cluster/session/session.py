@@ -29,7 +29,7 @@ from shared.detectors.verdict import judge, snapshot_of, sort_out, waits_of
 from shared.detectors.waits import WaitGraph
 from shared.errors import Diverged, ProjectBug, UserMistake
 from shared.findings import Finding
-from shared.journal.order import events_after, linearize
+from shared.journal.order import Operations, events_after
 from shared.journal.record import Journals, Record
 from shared.journal.runfile import scenario_document, scenario_of
 from shared.scenario.model import Lwp, Scenario
@@ -277,13 +277,14 @@ class Session:
         Raises: Diverged - this machine performs other operations; LogIncomplete - they contradict each other.
         """
         machine = self.machine
-        order = Order(self.threads(), linearize(journals), events_after(journals), cut=True)
+        order = Order(self.threads(), Operations(journals), events_after(journals), cut=True)
         order.new_execution()
         machine.go(order.pick, order.choose)
         if not machine.ended:  # (behind a finding, other processors of a live machine went on for a moment)
             assert machine.sim.journals is not None
+            ends = {node: sum(1 for _ in records) for node, records in journals.items()}
             compare(journals, {
-                node: [record for at, record in enumerate(journal.records) if at < len(journals[node]) or "k" in record]
+                node: [record for at, record in enumerate(journal.records) if at < ends[node] or "k" in record]
                 for node, journal in machine.sim.journals.items()
             })  # fmt: skip
         self._after()

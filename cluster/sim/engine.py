@@ -66,6 +66,9 @@ class Sim(Scheduling):
         racy: keys of fields that are scheduling points although guarded; grows.
         granularity: "guarded" (the thinning rule) or "access" (every access is a point).
         limit: operations that a run may have; None: as many as the scenario says.
+
+    Attributes:
+        journal: makes the journal of a node, for a run that is recorded.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Sim(Scheduling):
         limit = machine.scenario.limit if limit is None else limit
         super().__init__(machine, image is None, set() if racy is None else racy, granularity == "access", limit)
         self.image_ = image
+        self.journal: Callable[[str], Journal] = Journal
         self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
         self.servers: dict[str, Server] = {}
         self.patch: Patch | None = None
@@ -106,7 +110,7 @@ class Sim(Scheduling):
         if not strategy.new_execution():
             raise SearchOver
         self._restore()
-        self.journals = {name: Journal(name) for name in self.machine.nodes} if record else None
+        self.journals = {name: self.journal(name) for name in self.machine.nodes} if record else None
         execution = self.execution = self._new_execution(strategy, record)
         self._fill_pool()
         here.push(self)  # (twice as fast as `with`)

@@ -41,7 +41,7 @@ from shared.detectors.memory_model import ZERO, Cell, Page, Value, Values, eithe
 from shared.detectors.provenance import MOVES, Place, Provenance, Trail
 from shared.findings import Finding
 from shared.journal.order import in_order
-from shared.journal.record import Journals
+from shared.journal.record import Journals, Record
 from shared.port.port import NOBODY
 from shared.scenario.model import Scenario
 from shared.scenario.steps.step import Args
@@ -249,17 +249,20 @@ class Oracle:
         self.finding = Finding("oracle", f"memory oracle: {text}", ctx, function, subject, story=story)
 
 
-def judge_journals(scenario: Scenario, journals: Journals, image: Images | None = None) -> Finding | None:
-    """What the oracle says of a run, from its journals.
+class Retold:
+    """An oracle that is told of a run by its records, one after another in an order that the journals allow.
 
     Args:
         image: the state from which the run began, by node; None: its story does not tell what was there then.
-
-    Raises: LogIncomplete - there is no order of the operations that all of them allow.
     """
-    oracle = Oracle(scenario, image)
-    stacks: dict[str, list[str]] = {}
-    for record in in_order(journals):
+
+    def __init__(self, scenario: Scenario, image: Images | None = None):
+        self.oracle = Oracle(scenario, image)
+        self.stacks: dict[str, list[str]] = {}
+
+    def record(self, record: Record) -> None:
+        """The next record."""
+        oracle, stacks = self.oracle, self.stacks
         event, ctx = record["event"], record["ctx"]
         if event in MOVES and "refused" not in record:
             oracle.trail.add_record(record, stacks.get(ctx, []))
@@ -271,10 +274,20 @@ def judge_journals(scenario: Scenario, journals: Journals, image: Images | None 
             oracle.called(ctx, make(record["op"], record["args"]))
         elif event == "return":
             oracle.returned(ctx, record["result"])
-        elif event in ("word_read", "word_write"):
-            value = record.get("value", 0)
-            if record["proc"] == NOBODY:
-                continue
-            writes = event == "word_write"
+        elif event in ("word_read", "word_write") and record["proc"] != NOBODY:
+            value, writes = record.get("value", 0), event == "word_write"
             oracle.access(WordAccess(ctx, record["n"], record["proc"], record["va"], writes, value, record["frame"]))
-    return oracle.finding
+
+
+def judge_journals(scenario: Scenario, journals: Journals, image: Images | None = None) -> Finding | None:
+    """What the oracle says of a run, from its journals.
+
+    Args:
+        image: as `Retold` has it.
+
+    Raises: LogIncomplete - there is no order of the operations that all of them allow.
+    """
+    retold = Retold(scenario, image)
+    for record in in_order(journals):
+        retold.record(record)
+    return retold.oracle.finding

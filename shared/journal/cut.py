@@ -8,11 +8,12 @@ Left out: the orders of records that a part allows (order.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
+from itertools import islice, takewhile
 
 from shared.errors import LogIncomplete
-from shared.journal.order import Linearizer, causal_past, linearize, operations
-from shared.journal.record import Journals, Record, digest, holes
+from shared.journal.order import Linearizer, Operations, Outline, Part, causal_past, operations, outline_of
+from shared.journal.record import Held, Journals, Record, digest, held, holes
 
 
 def cut(journals: Journals, count: int) -> Journals:
@@ -21,10 +22,10 @@ def cut(journals: Journals, count: int) -> Journals:
 
     Raises: LogIncomplete - the orders contradict each other.
     """
-    return part(journals, linearize(journals)[:count])
+    return part(journals, islice(Operations(journals), count))
 
 
-def consistent(journals: Journals, asleep: Collection[str]) -> Journals:
+def consistent(journals: Journals, asleep: Collection[str]) -> Held:
     """The last consistent cut of journals that may end too early: the largest part in which each record has its causes.
 
     Every order of the part that its journals allow is the beginning of an execution.
@@ -32,10 +33,10 @@ def consistent(journals: Journals, asleep: Collection[str]) -> Journals:
     Args:
         asleep: contexts that start asleep. (The record that wakes such a context may be missing.)
     """
-    whole: Journals = {}
+    whole: Held = {}
     for node, records in journals.items():
-        end = next((at for at, record in enumerate(records) if record["nseq"] != at + 1), len(records))
-        whole[node] = records[:end]
+        gapless = takewhile(lambda numbered: numbered[0] == numbered[1]["nseq"], enumerate(records, 1))
+        whole[node] = [record for _, record in gapless]
     performed: dict[str, set[int]] = {}
     for records in whole.values():
         for record in records:
@@ -44,49 +45,50 @@ def consistent(journals: Journals, asleep: Collection[str]) -> Journals:
     upto = {cpu: next(k for k in range(len(ks) + 1) if k + 1 not in ks) for cpu, ks in performed.items()}
     merge = Linearizer(whole, asleep)
     merge.go_on(lambda record: "k" not in record or record["k"] <= upto[record["cpu"]])
-    return part(whole, [record for record in merge.records if "k" in record])
+    return held(part(whole, (record for record in merge.records if "k" in record)))
 
 
-def part(journals: Journals, order: Sequence[Record]) -> Journals:
+def part(journals: Journals, order: Iterable[Record]) -> Journals:
     """These operations of a run, and the kernel events that belong to them: contexts continue up to their next
     operation.
 
     Args:
-        order: one in which they can have come.
+        order: one in which they can have come: of each processor, its first operations.
     """
-    kept = {id(record) for record in order}
     last: dict[str, Record] = {}
     ended = set[str]()  # contexts whose last wait has ended
     for record in order:
         last[record["cpu"]] = record
         ended.discard(record["ctx"])
         ended.update(record.get("granted", ()))
-    some: Journals = {}
-    for node, records in journals.items():
-        end = last.get(node)
-        upto = 0 if end is None else end["k"]
-        blocked = end is not None and "wait" in end and end["ctx"] not in ended
-        some[node] = [
-            record
-            for record in records
-            if (id(record) in kept if "k" in record else record["at"] < upto or (record["at"] == upto and not blocked))
-        ]
-    return some
+    upto = {cpu: end["k"] for cpu, end in last.items()}
+    blocked = {cpu for cpu, end in last.items() if "wait" in end and end["ctx"] not in ended}
+
+    def keeps(record: Record) -> bool:
+        if "k" in record:
+            return bool(record["k"] <= upto.get(record["cpu"], 0))
+        at, end = record["at"], upto.get(record["node"], 0)
+        return bool(at < end or (at == end and record["node"] not in blocked))
+
+    return {node: Part(records, keeps) for node, records in journals.items()}
 
 
-def judged(journals: Journals, limit: int) -> Journals:
+def judged(journals: Journals, limit: int, outline: Outline | None = None) -> Journals:
     """The part of a free run's journals that the run is judged by: nodes that are not in step continue for a moment.
 
     What happened before the finding; or, of a run that was ended, exactly the operations that it may have; or all.
 
     Args:
         limit: operations that it may have.
+        outline: of the journals, if it is known.
 
     Raises: LogIncomplete - the orders contradict each other, or the operation that a finding is about is missing.
     """
-    past = causal_past(journals)
-    stopped = any(record["event"] == "finding" for records in journals.values() for record in records)
-    return cut(journals, limit) if operations(past) > limit - (not stopped) else past
+    outline = outline or outline_of(journals)
+    past = causal_past(journals, outline)
+    stopped = past is not journals
+    count = operations(past) if stopped else outline.operations
+    return cut(journals, limit) if count > limit - (not stopped) else past
 
 
 def cut_short(journals: Journals, admitted: Mapping[str, object]) -> list[str]:

@@ -5,6 +5,11 @@ the waits allow several orders of all operations; `linearize` always returns the
 is what happened before it. The nodes of a live run continue for a moment after a finding, so only its causal past is
 judged.
 
+Journals may be larger than memory: they are read as they are needed, and of the records before and behind it an order
+keeps nothing. Two functions need more. `events_after` keeps a number for each operation. `causal_past` goes from the
+finding back to what caused it, which may be anywhere, so it keeps the names, numbers and effects of all operations of a
+run with a finding, but not their arguments and results.
+
 Left out: the records themselves (record.py), and parts of runs (cut.py).
 """
 
@@ -12,15 +17,22 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 from operator import itemgetter
+from sys import intern
 
 from shared.errors import LogIncomplete
-from shared.journal.record import Journals, Record, names_of
+from shared.journal.record import Held, Journals, Record, names_of
+from shared.journal.row import Row, Shapes
 
 #: name of the big lock, which an LWP gives up when it goes to sleep
 KERNEL_LOCK = "kernel:0.kernel_lock"
 _NUMBER, _PLACE = itemgetter("k"), itemgetter("nseq")
+#: what an operation is, and what it has to do with the operations of other contexts
+_CAUSAL = ("event", "lock", "wait", "refused", "granted", "woke", "raised", "ctx", "cpu", "k", "node", "nseq")
 
 
 def goes_to_sleep(record: Record, before: str) -> bool:
@@ -34,8 +46,41 @@ def goes_to_sleep(record: Record, before: str) -> bool:
     return record["event"] == "unlock" and (before == "sleep" or record.get("lock") == KERNEL_LOCK)
 
 
-class Linearizer:
-    """Puts the records of all nodes into one sequence, in which they can have happened.
+class Turns:
+    """Which contexts can continue, after some records.
+
+    Args:
+        asleep: contexts that start asleep.
+    """
+
+    def __init__(self, asleep: Iterable[str]):
+        self.waiting = set(asleep)
+        self.raised: Counter[str] = Counter()
+        self.before: dict[str, str] = {}
+
+    def can(self, record: Record) -> bool:
+        """Can the context of this operation continue?"""
+        ctx, event = record["ctx"], record["event"]
+        if event == "intr":
+            return self.raised[ctx] > 0
+        return ctx not in self.waiting or goes_to_sleep(record, self.before.get(ctx, ""))
+
+    def performed(self, record: Record) -> None:
+        """This operation is the next record."""
+        ctx, event = record["ctx"], record["event"]
+        self.before[ctx] = event
+        if record.get("wait") or event == "sleep":
+            self.waiting.add(ctx)
+        if event == "intr":
+            self.raised[ctx] -= 1
+        if "raised" in record:
+            self.raised.update(names_of(record, "raised"))
+        if "granted" in record or "woke" in record:
+            self.waiting.difference_update(names_of(record, "granted"), names_of(record, "woke"))
+
+
+class Linearizer(Turns):
+    """Puts the records of all nodes into one sequence, in which they can have happened, although some may be missing.
 
     It respects every node's order of admission, every processor's program order, and what ended each wait. Where that
     leaves a choice a processor continues as long as it can, so the sequence has few switches. A kernel event comes
@@ -49,7 +94,8 @@ class Linearizer:
         by_cpu: processor -> its operations that are still to come.
     """
 
-    def __init__(self, journals: Journals, asleep: Collection[str] | None = None):
+    def __init__(self, journals: Held, asleep: Collection[str] | None = None):
+        super().__init__(asleep_at_start(journals) if asleep is None else asleep)
         self.records: list[Record] = []
         self.by_node = {node: deque(record for record in journals[node] if "k" in record) for node in sorted(journals)}
         self.events = {
@@ -57,9 +103,6 @@ class Linearizer:
         }
         by_cpu = _by_cpu(self.by_node.values())
         self.by_cpu = {cpu: deque(by_cpu.pop(cpu).records) for cpu in sorted(by_cpu)}
-        self.waiting = asleep_at_start(journals) if asleep is None else set(asleep)
-        self.raised: Counter[str] = Counter()
-        self.before: dict[str, str] = {}
 
     def go_on(self, may: Callable[[Record], bool] = lambda record: True) -> None:
         """As far as the records allow any context to continue.
@@ -71,7 +114,7 @@ class Linearizer:
         while progress:
             progress = False
             for queue in self.by_cpu.values():
-                while queue and may(queue[0]) and self._can(queue[0]):
+                while queue and may(queue[0]) and self._is_next(queue[0]) and self.can(queue[0]):
                     self._take(queue.popleft(), may)
                     progress = True
 
@@ -90,31 +133,18 @@ class Linearizer:
         for node in self.events:
             self._events(node, None, may)
 
-    def _can(self, record: Record) -> bool:
-        if self.by_node[record["node"]][0] is not record:
-            return False
-        ctx, event = record["ctx"], record["event"]
-        if event == "intr":
-            return self.raised[ctx] > 0
-        return ctx not in self.waiting or goes_to_sleep(record, self.before.get(ctx, ""))
+    def _is_next(self, record: Record) -> bool:
+        return self.by_node[record["node"]][0] is record
 
     def _take(self, record: Record, may: Callable[[Record], bool]) -> None:
-        cpu, ctx, event, operations = record["cpu"], record["ctx"], record["event"], self.by_node[record["node"]]
+        cpu, operations = record["cpu"], self.by_node[record["node"]]
         self._events(cpu, record["k"] - 1, may)
         if operations[0] is record:
             operations.popleft()
         else:
             operations.remove(record)
         self.records.append(record)
-        self.before[ctx] = event
-        if record.get("wait") or event == "sleep":
-            self.waiting.add(ctx)
-        if event == "intr":
-            self.raised[ctx] -= 1
-        if "raised" in record:
-            self.raised.update(names_of(record, "raised"))
-        if "granted" in record or "woke" in record:
-            self.waiting.difference_update(names_of(record, "granted"), names_of(record, "woke"))
+        self.performed(record)
         self._events(cpu, record["k"], may)
 
     def _events(self, cpu: str, upto: int | None, may: Callable[[Record], bool]) -> None:
@@ -124,42 +154,173 @@ class Linearizer:
             self.records.append(queue.popleft())
 
 
-def in_order(journals: Journals) -> list[Record]:
-    """All records in one sequence, see `Linearizer`.
+@dataclass
+class Outline:
+    """What is known of a run after all its records have been gone through once, and an order needs at its beginning.
+
+    Attributes:
+        operations: how many there are.
+        last: processor -> the number of its last operation.
+        asleep: contexts that are woken before they ever slept: children before their fork, and the pagedaemon.
+        told: the records of findings and notes, by their event.
+    """
+
+    operations: int = 0
+    last: dict[str, int] = field(default_factory=dict)
+    asleep: set[str] = field(default_factory=set)
+    told: dict[str, list[Record]] = field(default_factory=lambda: {"finding": [], "note": []})
+
+
+def outline_of(journals: Journals) -> Outline:
+    """The outline of a run."""
+    outline = Outline()
+    last = outline.last
+    for _, records in sorted(journals.items()):
+        slept: set[str] = set()
+        for record in records:
+            event = record["event"]
+            if "k" in record:
+                outline.operations += 1
+                last[record["cpu"]] = max(last.get(record["cpu"], 0), record["k"])
+            if event == "sleep":
+                slept.add(record["ctx"])
+            elif event in outline.told:
+                outline.told[event].append(record)
+            if "woke" in record:
+                outline.asleep.update(ctx for ctx in record["woke"] if ctx not in slept)
+    return outline
+
+
+class _Merge(Turns):
+    """The sequence of a `Linearizer`, of journals of which nothing is missing, in small memory.
+
+    Of each node it has read its next operation, and the kernel events before that.
+    """
+
+    def __init__(self, journals: Journals, outline: Outline):
+        super().__init__(outline.asleep)
+        self.cpus = sorted(outline.last)
+        self.upto = dict.fromkeys(self.cpus, 0)
+        self.next: dict[tuple[str, int], Record] = {}  # by processor and number
+        self.unread = {node: iter(journals[node]) for node in sorted(journals)}
+        self.events: dict[str, deque[Record]] = {node: deque() for node in self.unread}
+        for node in self.unread:
+            self._read(node)
+
+    def go_on(self, may: Callable[[Record], bool]) -> Iterator[Record]:
+        """As far as the records allow any context to continue.
+
+        Args:
+            may: is it this operation's turn?
+        """
+        progress = True
+        while progress:
+            progress = False
+            for cpu in self.cpus:
+                while True:
+                    record = self.next.get((cpu, self.upto[cpu] + 1))
+                    if record is None or not may(record) or not self.can(record):
+                        break
+                    progress = True
+                    yield from self._events(cpu, self.upto[cpu])
+                    del self.next[cpu, record["k"]]
+                    self._read(record["node"])
+                    yield record
+                    self.performed(record)
+                    self.upto[cpu] = record["k"]
+                    yield from self._events(cpu, record["k"])
+
+    def rest(self) -> Iterator[Record]:
+        """The kernel events behind operations that are not there.
+
+        Raises: LogIncomplete - there are operations left.
+        """
+        unread = (record for records in self.unread.values() for record in records if "k" in record)
+        left = min(chain(self.next.values(), unread), key=lambda record: (record["cpu"], record["k"]), default=None)
+        if left is not None and left["k"] > self.upto[left["cpu"]] + 1:
+            raise LogIncomplete(f"operation {self.upto[left['cpu']] + 1} of {left['cpu']} is in no journal")
+        if left is not None:
+            raise LogIncomplete(
+                "program order and admission order contradict each other"
+                f" at {left['ctx']} operation {left['n']} on {left['node']}"
+            )
+        for events in self.events.values():
+            yield from events
+
+    def _read(self, node: str) -> None:
+        """As far as the next operation of the node."""
+        for record in self.unread[node]:
+            if "k" in record:
+                key = record["cpu"], record["k"]
+                if key in self.next:
+                    raise LogIncomplete(f"{key[0]}: operation {key[1]} was admitted twice")
+                self.next[key] = record
+                return
+            self.events[node].append(record)
+
+    def _events(self, cpu: str, upto: int) -> Iterator[Record]:
+        """The kernel events that came no later than operation `upto` of the processor."""
+        queue = self.events.get(cpu)
+        while queue and queue[0]["at"] <= upto:
+            yield queue.popleft()
+
+
+def in_order(journals: Journals, outline: Outline | None = None) -> Iterator[Record]:
+    """All records in the sequence of a `Linearizer`.
 
     The operation that led to a finding comes as late as it can: nothing is performed after it.
 
-    Raises: LogIncomplete - there is none: the orders contradict each other.
+    Args:
+        outline: of these journals, if it is known.
+
+    Raises: LogIncomplete - there is none: the orders contradict each other, or an operation is missing.
     """
-    ends = {
-        (record["node"], record["at"])
-        for records in journals.values()
-        for record in records
-        if record["event"] == "finding"
-    }
-    merge = Linearizer(journals)
+    outline = outline or outline_of(journals)
+    ends = {(record["node"], record["at"]) for record in outline.told["finding"]}
+    merge = _Merge(journals, outline)
     if ends:
-        merge.go_on(lambda record: "k" not in record or (record["cpu"], record["k"]) not in ends)
-    merge.go_on()
-    left = next((queue[0] for queue in merge.by_cpu.values() if queue), None)
-    if left is not None:
-        raise LogIncomplete(
-            "program order and admission order contradict each other"
-            f" at {left['ctx']} operation {left['n']} on {left['node']}"
-        )
-    merge.rest()
-    return merge.records
+        yield from merge.go_on(lambda record: (record["cpu"], record["k"]) not in ends)
+    yield from merge.go_on(lambda record: True)
+    yield from merge.rest()
+
+
+@dataclass(frozen=True)
+class Part:
+    """The records of a journal that are kept, read where the journal is.
+
+    Args:
+        keeps: is it one of them?
+    """
+
+    records: Iterable[Record]
+    keeps: Callable[[Record], bool]
+
+    def __iter__(self) -> Iterator[Record]:
+        return filter(self.keeps, self.records)
+
+
+@dataclass(frozen=True)
+class Operations:
+    """The operations of `in_order`, which can be gone through more than once."""
+
+    journals: Journals
+    outline: Outline | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        return (record for record in in_order(self.journals, self.outline) if "k" in record)
 
 
 def linearize(journals: Journals) -> list[Record]:
-    """The operations of `in_order`.
+    """The operations of `in_order`, in memory.
 
-    Raises: LogIncomplete - the orders contradict each other.
+    Raises: LogIncomplete - the orders contradict each other, or an operation is missing.
     """
-    return [record for record in in_order(journals) if "k" in record]
+    return list(Operations(journals))
 
 
-def events_after(journals: Journals, before: Mapping[str, int] | None = None) -> dict[str, list[int]]:
+def events_after(
+    journals: Journals, before: Mapping[str, int] | None = None, outline: Outline | None = None
+) -> dict[str, list[int]]:
     """Processor -> how many kernel events it recorded after its operation 0, 1, 2 ... and before the next.
 
     That says more than the order of operations: whether a context that had waited continued, as far as its next
@@ -168,13 +329,10 @@ def events_after(journals: Journals, before: Mapping[str, int] | None = None) ->
     Args:
         before: processor -> operations that come before those of the journals, the last of which is number 0; None:
             none.
+        outline: of these journals, if it is known.
     """
     first = before or {}
-    last: Counter[str] = Counter()
-    for records in journals.values():
-        for record in records:
-            if "k" in record:
-                last[record["cpu"]] = max(last[record["cpu"]], record["k"])
+    last = (outline or outline_of(journals)).last
     counts = {cpu: [0] * (k - first.get(cpu, 0) + 1) for cpu, k in last.items()}
     for node, records in journals.items():
         for record in records:
@@ -190,26 +348,22 @@ def operations(journals: Journals) -> int:
 
 def asleep_at_start(journals: Journals) -> set[str]:
     """Contexts that are woken before they ever slept: children before their fork, and the pagedaemon start asleep."""
-    asleep: set[str] = set()
-    for records in journals.values():
-        slept: set[str] = set()
-        for record in records:
-            if record["event"] == "sleep":
-                slept.add(record["ctx"])
-            asleep.update(ctx for ctx in record.get("woke", ()) if ctx not in slept)
-    return asleep
+    return outline_of(journals).asleep
 
 
-def causal_past(journals: Journals) -> Journals:
+def causal_past(journals: Journals, outline: Outline | None = None) -> Journals:
     """What happened before the finding recorded in the journals, and the finding; nothing concurrent with it.
 
     The other nodes of a live machine run on for a moment after one CPU has
     panicked; this is the part that every replay of the schedule has too. With
     two findings, the past of a finding that does not contain the other is taken.
 
+    Args:
+        outline: of these journals, if it is known.
+
     Raises: LogIncomplete - the operation that a finding is about is in no journal.
     """
-    findings = [record for _, records in sorted(journals.items()) for record in records if record["event"] == "finding"]
+    findings = (outline or outline_of(journals)).told["finding"]
     pasts = [_past(journals, finding) for finding in findings]
     for past in pasts:
         if sum(record["event"] == "finding" for records in past.values() for record in records) == 1:
@@ -244,8 +398,25 @@ def _by_cpu(operations: Iterable[Iterable[Record]]) -> dict[str, _Operations]:
     return by_cpu
 
 
-def _past(journals: Journals, finding: Record) -> Journals:
-    operations = {node: [record for record in records if "k" in record] for node, records in journals.items()}
+def _in_short(journals: Journals) -> Held:
+    """The operations, with what says which caused which."""
+    shapes: Shapes = {}
+    return {
+        node: [
+            Row({intern(key): _interned(record[key]) for key in _CAUSAL if key in record}, shapes)
+            for record in records
+            if "k" in record
+        ]
+        for node, records in journals.items()
+    }
+
+
+def _interned(value: object) -> object:
+    return intern(value) if type(value) is str else value
+
+
+def _past(journals: Journals, finding: Record) -> dict[str, Iterable[Record]]:
+    operations = _in_short(journals)
     by_cpu = _by_cpu(operations.values())
     causes = _causes(operations, by_cpu)
     upto = dict.fromkeys(by_cpu, 0)
@@ -268,11 +439,11 @@ def _past(journals: Journals, finding: Record) -> Journals:
             if cause is not None and cause["k"] > upto[cause["cpu"]]:
                 work.append(cause)
         work += [other for other in new if other is not record]
-    past: Journals = {}
+    past: dict[str, Iterable[Record]] = {}
     for node, records in journals.items():
         end_of = by_cpu[node].get(upto.get(node, 0)) if node in by_cpu else None
         blocked = end_of is not None and "wait" in end_of and node != finding["node"]
-        past[node] = [record for record in records if _in_past(record, node, finding, upto, blocked)]
+        past[node] = Part(records, partial(_in_past, node=node, finding=finding, upto=upto, blocked=blocked))
     ended_by = None if performed is None else performed.get(finding["at"])
     if ended_by is not None and "refused" in ended_by:  # the CPU learnt of it only with a later answer
         known = [other for other in past[finding["node"]] if other.get("at") != finding["at"]]
@@ -280,7 +451,7 @@ def _past(journals: Journals, finding: Record) -> Journals:
     return past
 
 
-def _in_past(record: Record, node: str, finding: Record, upto: dict[str, int], blocked: bool) -> bool:
+def _in_past(record: Record, *, node: str, finding: Record, upto: dict[str, int], blocked: bool) -> bool:
     if node == finding["node"] and record["nseq"] > finding["nseq"]:
         return False
     if "k" in record:
@@ -289,7 +460,7 @@ def _in_past(record: Record, node: str, finding: Record, upto: dict[str, int], b
     return bool(record["at"] < limit or (record["at"] == limit and not blocked))
 
 
-def _causes(operations: Journals, by_cpu: dict[str, _Operations]) -> dict[int, Record]:
+def _causes(operations: Held, by_cpu: dict[str, _Operations]) -> dict[int, Record]:
     """id of a record -> the record elsewhere that let its context continue: a grant, a wakeup, an interrupt."""
     ends: dict[
         int | str, Record

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from itertools import groupby
 from typing import Any, Protocol
@@ -43,7 +43,10 @@ MAX_LINE = 1 << 20
 
 
 Record = Mapping[str, Any]
-Journals = dict[str, list[Record]]
+#: node -> its records, which can be gone through more than once; they may be on a disk
+Journals = Mapping[str, Iterable[Record]]
+#: the same in memory
+Held = dict[str, list[Record]]
 
 
 def plain(value: object) -> object:
@@ -84,6 +87,11 @@ def operation_record(
     return record
 
 
+def held(journals: Journals) -> Held:
+    """All of it in memory."""
+    return {node: list(records) for node, records in journals.items()}
+
+
 class Stream(Protocol):
     """Where lines go: a file, or the like."""
 
@@ -99,10 +107,17 @@ class Journal:
         node: its name.
         stream: where lines go, and which is flushed after each; None: memory only.
         keep: keep the records in memory too.
+        watch: is given each record.
     """
 
-    def __init__(self, node: str, stream: Stream | None = None, keep: bool = True):
-        self.node, self.stream, self.keep = node, stream, keep
+    def __init__(
+        self,
+        node: str,
+        stream: Stream | None = None,
+        keep: bool = True,
+        watch: Callable[[Record], None] | None = None,
+    ):
+        self.node, self.stream, self.keep, self.watch = node, stream, keep, watch
         self.nseq = 0
         self.records: list[Record] = []
 
@@ -114,6 +129,8 @@ class Journal:
             self.records.append(record)
         if self.stream is not None:
             self._write(record)
+        if self.watch is not None:
+            self.watch(record)
 
     def header(self, **fields: object) -> None:
         """Write line 1, `run.begin`: which run this is, on which host. It is number 0, and not in the digest."""
@@ -134,6 +151,7 @@ class Journal:
 
 
 _encoder = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+_sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False)
 
 
 def _to_line(record: Record, **_: object) -> bytes:
@@ -153,10 +171,14 @@ def digest(journals: Journals) -> str:
     total = hashlib.sha256()
     for node in sorted(journals):
         for record in journals[node]:
-            line = {key: value for key, value in record.items() if key not in VOLATILE}
-            total.update(json.dumps(line, sort_keys=True, separators=(",", ":")).encode())
+            total.update(essence(record).encode())
             total.update(b"\n")
     return total.hexdigest()
+
+
+def essence(record: Record) -> str:
+    """What the digest covers of a record."""
+    return _sorted.encode({key: value for key, value in record.items() if key not in VOLATILE})
 
 
 def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str | None]:
@@ -166,7 +188,6 @@ def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str |
     """
     header: Record = {}
     records: list[Record] = []
-    torn: str | None = None
     shapes: Shapes = {}
     words: dict[str, str] = {}  # records have few different stacks: each is kept once
 
@@ -176,15 +197,49 @@ def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str |
             for key, value in pairs
         }
 
+    torn: list[str] = []
+    for record in _parsed(lines, name, torn, json.JSONDecoder(object_pairs_hook=share)):
+        if record["nseq"] == 0:
+            header = record
+        else:
+            records.append(Row(record, shapes))
+    return header, records, torn[0] if torn else None
+
+
+def stream(lines: Iterable[bytes], name: str) -> Iterator[Record]:
+    """The records of one node's file, as they are asked for.
+
+    Raises: LogIncomplete - a line cannot be read.
+    """
+    torn: list[str] = []
+    for record in _parsed(lines, name, torn, json.JSONDecoder()):
+        if record["nseq"]:
+            yield record
+    if torn:
+        raise LogIncomplete(torn[0])
+
+
+def _parsed(lines: Iterable[bytes], name: str, torn: list[str], decoder: json.JSONDecoder) -> Iterator[dict[str, Any]]:
+    """The header and the records of one node's file.
+
+    Args:
+        torn: gets what is wrong with the end, if anything.
+        decoder: of a line.
+
+    Raises: LogIncomplete - a line that is not the last cannot be read.
+    """
     for number, line in enumerate(lines, 1):
-        if torn is not None:
-            raise LogIncomplete(torn)
+        if torn:
+            raise LogIncomplete(torn[0])
         if len(line) > MAX_LINE:
             raise LogIncomplete(f"{name}:{number}: a line of more than {MAX_LINE} bytes")
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("the last line has no end")
-            record = json.loads(line, object_pairs_hook=share)
+            text = line.decode()
+            record, end = decoder.raw_decode(text)  # (in half the time of json.loads)
+            if end != len(text) - 1:
+                raise ValueError("more than a record")
             if (
                 not isinstance(record, dict)
                 or not isinstance(record.get("nseq"), int)
@@ -192,17 +247,11 @@ def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str |
             ):
                 raise ValueError("not a record")
         except ValueError as wrong:
-            torn = f"{name}:{number}: torn or corrupt line ({wrong})"
+            torn.append(f"{name}:{number}: torn or corrupt line ({wrong})")
             continue
-        if record["nseq"] == 0:
-            if record.get("schema") != SCHEMA:
-                raise LogIncomplete(
-                    f"{name}:{number}: a log of schema {record.get('schema')!r}; this uvmp reads {SCHEMA}"
-                )
-            header = record
-        else:
-            records.append(Row(record, shapes))
-    return header, records, torn
+        if record["nseq"] == 0 and record.get("schema") != SCHEMA:
+            raise LogIncomplete(f"{name}:{number}: a log of schema {record.get('schema')!r}; this uvmp reads {SCHEMA}")
+        yield record
 
 
 def holes(journals: Journals) -> list[str]:

@@ -164,7 +164,7 @@ def test_the_logs_of_a_run_are_whole_and_say_whose_they_are(live_machine: Boot, 
         with (tmp_path / "run" / f"{node}.uvmp.jsonl").open("rb") as lines:
             header, records, torn = read(lines, node)
         assert torn is None and header["schema"] == SCHEMA and header["node"] == node and header["engine"] == "live"
-        assert records == run.journals[node]
+        assert records == list(run.journals[node])
         pids.add(header["pid"])
     assert len(pids) == len(scene.machine.actors) and holes(run.journals) == []
 

@@ -29,7 +29,7 @@ from nodes.node import Node
 from shared.errors import Diverged, Exit, Infrastructure, ProjectBug
 from shared.journal.cut import cut
 from shared.journal.order import operations
-from shared.journal.record import digest
+from shared.journal.record import digest, held
 from shared.journal.runfile import SCENARIO
 from shared.patch import SEAMS
 from shared.port.heap import HEADER
@@ -145,7 +145,7 @@ def test_processes_end_with_the_machine(kind: str, begin: Begin) -> None:
 
 def test_a_run_is_taken_over_by_processes(begin: Begin) -> None:
     scene = opened(scenario("E1").without_errata())
-    journals = cut(run_recorded(scene, RandomWalk(5)).journals, 200)
+    journals = held(cut(run_recorded(scene, RandomWalk(5)).journals, 200))
     session, lockstep = begin(scene)
     session.resume(journals)
     assert session.machine.operations == 200

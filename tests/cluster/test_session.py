@@ -33,7 +33,7 @@ from cluster.session.session import Going, Session, opened
 from shared.errors import Diverged, Infrastructure, UserMistake
 from shared.journal.cut import cut
 from shared.journal.order import operations
-from shared.journal.record import digest, holes
+from shared.journal.record import digest, held, holes
 from shared.port.port import here
 from shared.scenario.load import load_scenario
 from tests.cluster.test_resume import SCENES, torn
@@ -155,7 +155,7 @@ def test_a_session_takes_a_run_over_wherever_it_was_cut(name: str) -> None:
 
 def test_journals_that_the_machine_cannot_repeat_are_not_taken_over() -> None:
     scene = opened(SCENES["locks"]())
-    journals = cut(run_recorded(scene, RandomWalk(5)).journals, 60)
+    journals = held(cut(run_recorded(scene, RandomWalk(5)).journals, 60))
     at = max(at for at, record in enumerate(journals["memory"]) if record["event"] == "load")
     journals["memory"][at] = {**journals["memory"][at], "value": "another"}
     with pytest.raises(Diverged, match="another"):

@@ -857,6 +857,7 @@ def test_who_has_waited_does_not_go_on_before_another_ones_operation() -> None:
     """Its events may come before or after that: no journal can tell, and it makes no difference."""
     waiter, handler, order = waiting([1])
     order.order = [{"ctx": "I", "n": 1, "event": "load"}]
+    order.new_execution()
     assert order.pick([waiter, handler], None) is handler
 
 

@@ -34,6 +34,7 @@ from cluster.workers.processes import Processes
 from shared.errors import Infrastructure, UserMistake
 from shared.journal.cut import part
 from shared.journal.order import linearize
+from shared.journal.record import held
 from shared.scenario.model import Scenario
 from shared.wire.codec import decode, encode
 from tests.cluster import programs
@@ -114,7 +115,7 @@ def test_a_search_behind_a_beginning_is_the_same_for_any_number_of_workers(strat
     whole = run_recorded(scene, Stay())
     order = linearize(whole.journals)
     both = next(at for at, record in enumerate(order) if record["event"] == "unlock")
-    early, late = (part(whole.journals, order[:count]) for count in (2, both))
+    early, late = (held(part(whole.journals, order[:count])) for count in (2, both))
     for first, finds in ((early, True), (late, False)):
         given = Job(scene, strategy, 3, begin=first)
         alone = here(given, 60)
