@@ -81,8 +81,8 @@ def command(asked: BootOptions) -> int:
     session has ended. A session has at most 200,000 operations unless --operations or the scenario says otherwise.
 
     With --engine live, the machine has real processes too. Whenever the machine of sim stops, they perform the same
-    operations, and wait; their journals and the state of every node must then be equal, or the session ends. What
-    `uvmp attach` shows is read from sim. A process that dies ends the session with exit code 5.
+    operations, and wait; their journals and the state of every node and context must then be equal, or the session
+    ends. What `uvmp attach` shows is read from sim. A process that dies ends the session with exit code 5.
 
     --resume takes over a run of real processes that has ended, was interrupted or killed, and `uvmp run --resume
     DIR/run --engine live` lets real processes continue freely where the session stands.

@@ -2,14 +2,14 @@
 
 The execution of sim, the *mirror*, decides. Whenever it has stopped, the actors are sent how their schedule goes on:
 the admission orders of the nodes and the program orders of the processors since the last stop. They perform that, and
-wait. Then the new records of their journals must be those of the mirror, and the state of each node the same; so what
-is shown of the mirror is true of the real nodes.
+wait. Then the new records of their journals must be those of the mirror, and the state of each node and context the
+same; so what is shown of the mirror is true of the real machine. There is one difference: if what a context has waited
+for has come, the context may stand behind the wait in sim, with the lock, and still before it in its actor.
 
 A mirror of a longer scenario takes the place of the last: the actors stay, but their nodes begin again with the new
 image, and perform the old operations once more. That takes as much time as the machine has run so far.
 
-Left out: who stops the mirror, and why (cluster/session/). The state of contexts is not compared: a context that has
-waited may stand behind the wait in sim, and still before it in its actor.
+Left out: who stops the mirror, and why (cluster/session/).
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ from __future__ import annotations
 from pathlib import Path
 from time import monotonic
 
-from cluster.live.logs import Logs
+from cluster.live.logs import Logs, Stored
 from cluster.live.machine import LiveMachine, schedule_of
+from cluster.runs.folder import receive
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import compare
 from cluster.session.stepped import Stepped
-from shared.detectors.machine_state import HostState
+from shared.detectors.machine_state import ContextState, HostState
 from shared.errors import Diverged
-from shared.journal.record import Record, digest, read
+from shared.journal.record import Journals, Record, digest, read
 from shared.journal.runfile import SUFFIX
 from shared.port.struct import INDEX_MASK, KIND_SHIFT, KINDS, lock_name
 from shared.scenario.yaml import show
@@ -88,9 +89,27 @@ class Lockstep:
         logs = self.machine.logs
         assert logs is not None
         self.machine.actors.call("finish")
-        journals, unkept = logs.collect(self.machine.scratch)
+        journals, outcome.unkept = logs.collect(self.machine.scratch)
+        self._becomes(outcome, journals)
+
+    def save(self, folder: Path, outcome: Outcome) -> str:
+        """Copy the journals so far, and `outcome`, which is that of the mirror, becomes that of the actors.
+
+        Returns the identity of the run, which the journals have.
+
+        Raises: Diverged - they are others; Infrastructure - an actor has died; OSError, which names the file.
+        """
+        journals = {}
+        for node in self.machine.scenario.machine.nodes:
+            path = folder / f"{node}{SUFFIX}"
+            receive(path, self.machine.actors.chunks(node))
+            journals[node] = Stored(path)
+        self._becomes(outcome, journals)
+        return self.run
+
+    def _becomes(self, outcome: Outcome, journals: Journals) -> None:
         compare(outcome.journals, journals)
-        outcome.journals, outcome.digest, outcome.unkept = journals, digest(journals), unkept
+        outcome.journals, outcome.digest = journals, digest(journals)
         outcome.seconds = monotonic() - self.began
 
     # -- a stop --------------------------------------------------------------------------
@@ -119,12 +138,22 @@ class Lockstep:
         return read(data.splitlines(keepends=True), node)[1]
 
     def _compare_states(self, mirror: Stepped) -> None:
-        """Raises: Diverged - a node is not as in sim."""
+        """Raises: Diverged - a node or a context is not as in sim."""
         nodes = mirror.sim.machine
         tlbs = {processor.name: processor.tlb.state() for processor in nodes.processors}
         locks = [lock for manager in nodes.lock_managers for lock in manager.table.locked()]
-        expected = _parts([decode(STATE, encode(STATE, HostState([], locks, nodes.image(), tlbs, {}, {}, {})))])
-        actual = _parts(self.machine.states())
+        contexts = [thread.at_rest() for thread in mirror.sim.threads.values()]
+        state = HostState(contexts, locks, nodes.image(), tlbs, {}, {}, {})
+        expected, actual = _parts([decode(STATE, encode(STATE, state))]), _parts(self.machine.states())
+        for part, context in actual.items():
+            known = expected.get(part)
+            if (
+                isinstance(context, ContextState)
+                and isinstance(known, ContextState)
+                and context.waits
+                and context.ready
+            ):
+                expected[part] = known._replace(waits=context.waits, held=context.held)
         for part in sorted(expected.keys() | actual.keys()):
             if expected.get(part) != actual.get(part):
                 raise Diverged(f"{part} as in sim, {show(expected.get(part))}", show(actual.get(part)))
@@ -134,6 +163,7 @@ def _parts(hosts: list[HostState]) -> dict[str, object]:
     """The states of hosts by node and part of it. (Of frames, a memory has only its own.)"""
     parts: dict[str, object] = {}
     for host in hosts:
+        parts |= {f"context {context.name}": context for context in host.contexts}
         parts |= {lock_name(lock.key): lock for lock in host.locks}
         parts |= {f"the TLB of {cpu}": tlb for cpu, tlb in host.tlbs.items()}
         parts |= {f"the state of {node}": image for node, image in host.images.items() if not node.startswith("memory")}

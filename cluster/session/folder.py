@@ -26,7 +26,7 @@ import msgpack
 from cluster.runs.folder import cannot_write, create, identity, receive, versions, write_live, write_scenario, write_sim
 from cluster.runs.outcome import Outcome
 from cluster.session.session import Session
-from shared.errors import Infrastructure, UserMistake
+from shared.errors import Infrastructure, ProjectBug, UserMistake
 from shared.journal.record import Journal, plain
 from shared.journal.runfile import SUFFIX
 from shared.scenario.model import Scenario
@@ -169,18 +169,31 @@ class Writer:
 
 
 def save(session: Session, name: str) -> list[str]:
-    """Keep the run so far in a folder of its own.
+    """Keep the run so far in a folder of its own; of real processes, the journals that they have written.
 
     Raises: UserMistake - it exists, or cannot be written.
     """
     outcome = session.outcome()
     folder = create(name, "DIR")
     try:
-        write_sim(folder, session.scenario, outcome, session.options)
-    except Infrastructure as wrong:
+        _save(session, folder, outcome)
+    except (OSError, ProjectBug) as wrong:
         shutil.rmtree(folder, ignore_errors=True)
-        raise UserMistake(str(wrong), field="DIR") from None
+        why = cannot_write(Path(wrong.filename or folder), wrong) if isinstance(wrong, OSError) else wrong
+        raise UserMistake(str(why), field="DIR") from None
     return [f"kept: {outcome.operations:,} operations, digest {outcome.digest}"]
+
+
+def _save(session: Session, folder: Path, outcome: Outcome) -> None:
+    """Raises: ProjectBug; OSError."""
+    if session.processes is None:
+        write_sim(folder, session.scenario, outcome, session.options)
+        return
+    run = session.processes.save(folder, outcome)
+    write_scenario(folder, session.scenario, run, session.options)
+    write_live(folder, session.scenario, run, outcome, session.options)
+    if outcome.unkept is not None:
+        raise outcome.unkept
 
 
 def snapshot(session: Session, name: str) -> list[str]:

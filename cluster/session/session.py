@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from cluster.runs.outcome import Outcome
@@ -82,6 +83,14 @@ class Processes(Protocol):
 
     def check(self) -> None:
         """Raises: Infrastructure - one of them has died."""
+
+    def save(self, folder: Path, outcome: Outcome) -> str:
+        """Copy the journals so far into a folder; the outcome so far gets them.
+
+        Returns the identity of the run, which they have.
+
+        Raises: Diverged, Infrastructure; OSError, which names the file.
+        """
 
     def finish(self, outcome: Outcome) -> None:
         """The session has ended; its outcome gets the journals that the processes have written.

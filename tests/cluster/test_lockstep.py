@@ -22,15 +22,15 @@ from cluster.runs.folder import identity
 from cluster.runs.replay import beginning, replay_journals
 from cluster.search.walk import RandomWalk
 from cluster.session.client import Client
-from cluster.session.folder import RUN, Writer, make
+from cluster.session.folder import RUN, Writer, make, save
 from cluster.session.server import Server
 from cluster.session.session import Going, Session, opened
 from nodes.node import Node
-from shared.errors import Diverged, Exit, Infrastructure, ProjectBug
+from shared.errors import Diverged, Exit, Infrastructure, ProjectBug, UserMistake
 from shared.journal.cut import cut
 from shared.journal.order import operations
 from shared.journal.record import digest, held
-from shared.journal.runfile import SCENARIO
+from shared.journal.runfile import SCENARIO, SUFFIX
 from shared.patch import SEAMS
 from shared.port.heap import HEADER
 from shared.scenario.load import load_scenario
@@ -185,6 +185,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
     r"the state of swap_pager": lambda nodes: nodes["swap_pager"].bad.add(3),
     r"the TLB of cpu1": lambda nodes: nodes["cpu1"].tlb.switch(77),
     r"amap:2\.am_l": lambda nodes: nodes["lock_manager"].table.locks.clear(),
+    r"context B": lambda nodes: nodes["cpu1"].lwps[0].stack.append("uvm_fault"),
 }
 
 
@@ -195,6 +196,45 @@ def test_a_state_that_differs_is_told_though_no_record_does(what: str, begin: Be
     DAMAGE[what](nodes_of(lockstep))
     with pytest.raises(Diverged, match=f"expected {what} as in sim, .*; found "):
         session.go(Going("A", 1))
+
+
+@pytest.mark.parametrize("stop", [0, 191, 100_000])
+def test_what_is_saved_are_the_journals_of_the_processes(stop: int, begin: Begin, tmp_path: Path) -> None:
+    """As far as the session has come: before the first operation, in the middle, and when it has ended."""
+    session, lockstep = begin(scenario("S3a-shipped"))
+    if stop:
+        session.go(Going(None, stop))
+    wanted, folder = session.outcome(), tmp_path / "saved"
+    save(session, str(folder))
+    run = load(str(folder))
+    assert not run.torn and run.run is not None and run.run["engine"] == "live"
+    assert digest(run.journals) == wanted.digest == run.run["digest"]
+    for node, header in run.headers.items():
+        assert (header["engine"], header["run"]) == ("live", lockstep.run)
+        lines = (lockstep.folder / f"{node}{SUFFIX}").read_bytes()
+        assert (folder / f"{node}{SUFFIX}").read_bytes() == lines
+    if stop:
+        assert uvmp("replay", folder).exit_code == (Exit.NO_FINDING if wanted.finding is None else Exit.FINDING)
+    with pytest.raises(UserMistake, match="exists already"):
+        save(session, str(folder))
+    if not session.machine.ended:
+        session.go(Going("A", 5))
+    assert_ends_as_it_replays(session)
+
+
+def test_what_cannot_be_saved_leaves_no_folder_and_the_session_goes_on(begin: Begin, tmp_path: Path) -> None:
+    session, lockstep = begin(scenario("S3a-shipped"))
+    session.go(Going("A", 50))
+    journal = lockstep.folder / f"memory{SUFFIX}"
+    lines = journal.read_bytes()
+    journal.write_bytes(lines.replace(b'"n":2', b'"n":9'))
+    with pytest.raises(UserMistake, match="record 1 of memory"):
+        save(session, str(tmp_path / "saved"))
+    assert not (tmp_path / "saved").exists()
+    with journal.open("r+b") as file:
+        file.write(lines)
+    session.go(Going("A", 5))
+    assert_ends_as_it_replays(session)
 
 
 # -- a server ----------------------------------------------------------------------------------
