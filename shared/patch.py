@@ -119,6 +119,9 @@ def replaces(name: str) -> Callable[[F], F]:
         if name not in SEAMS:
             near = difflib.get_close_matches(name, SEAMS, n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
+            if "." in name:
+                form = "the name of its class and of its method, for instance 'Mmu.op_pmap_enter'"
+                raise UserMistake(f"there is no operation {name!r} of a node; expected {form}{hint}")
             raise UserMistake(f"there is no function {name!r} marked @kernel, and only these can be replaced{hint}")
         if name in patch.replaced:
             raise UserMistake(f"{name} is replaced twice")
@@ -138,7 +141,7 @@ def declares(name: str, sentence: str) -> None:
         name: its id, as "function.what-it-does".
         sentence: the defect in one sentence.
 
-    Raises: UserMistake - the id has another form, or exists.
+    Raises: UserMistake - the id has another form, or exists; the sentence is empty.
     """
     from shared.errata import ERRATA
 
@@ -148,6 +151,8 @@ def declares(name: str, sentence: str) -> None:
         raise UserMistake(f"expected the id of an erratum, function.what-it-does; found {name!r}")
     if name in ERRATA or name in patch.declared:
         raise UserMistake(f"erratum {name} exists already")
+    if not isinstance(sentence, str) or not sentence.strip():
+        raise UserMistake(f"expected the defect of {name} in one sentence; found {sentence!r}")
     patch.declared[name] = sentence
 
 
@@ -203,7 +208,7 @@ def read(source: str, file: str) -> Patch:
     finally:
         _here.reading = None
     if not patch.replaced and not patch.declared:
-        raise UserMistake("replaces no function and declares no erratum", file=file)
+        raise UserMistake("replaces no function and declares no erratum", file=file, line=1)
     return patch
 
 

@@ -120,17 +120,26 @@ ZERO = "@replaces('uvm_pagezero')\n"
     ("text", "line", "said"),
     [
         ("def x(:\n", 1, "is not valid Python"),
-        ("import os\n", None, "replaces no function and declares no erratum"),
+        ("import os\n", 1, "replaces no function and declares no erratum"),
         ("\n1 / 0\n", 2, "cannot be run: ZeroDivisionError"),
         (f"{HEAD}@replaces('uvm_pagezro')\ndef x(pg): ...\n", 3, "did you mean uvm_pagezero"),
+        (
+            f"{HEAD}@replaces('Mmu.op_pmap_entr')\ndef x(self): ...\n",
+            3,
+            "of a node.*class.*method.*mean Mmu.op_pmap_enter",
+        ),
+        (f"{HEAD}@replaces('Q.zz')\ndef x(self): ...\n", 3, "of a node.*instance 'Mmu.op_pmap_enter'$"),
         (f"{HEAD}{ZERO}def x(page, n): ...\n", 3, r"takes \(pg\); its replacement takes \(page, n\)"),
         (f"{HEAD}{ZERO}def x(pg): ...\n{ZERO}def y(pg): ...\n", 5, "twice"),
         (f"{HEAD}declares('forgets', 'It forgets.')\n", 3, "expected the id of an erratum"),
         (f"{HEAD}declares('amap_cow_now.nanon-freed-locked', 'Again.')\n", 3, "already"),
+        (f"{HEAD}declares('x.y', '')\n", 3, "expected the defect of x.y in one sentence; found ''"),
+        (f"{HEAD}\ndeclares('x.y', ' \\n')\n", 4, "in one sentence"),
+        (f"{HEAD}declares('x.y', None)\n", 3, "in one sentence; found None"),
         (f"{HEAD}original('uvm_pagezero')\n", 3, "is not replaced"),
     ],
 )
-def test_a_patch_that_is_wrong_is_refused(text: str, line: int | None, said: str) -> None:
+def test_a_patch_that_is_wrong_is_refused(text: str, line: int, said: str) -> None:
     with pytest.raises(UserMistake, match=said) as wrong:
         read(text, "mine.py")
     assert wrong.value.file == "mine.py" and wrong.value.line == line
