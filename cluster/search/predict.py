@@ -190,10 +190,13 @@ class Predictor:
                 kind = {"struct": "free", "channel": "wakeup"}.get(location[0], "mapping")
                 if location[0] == "field":
                     kind = "order" if first.excludes(second) else "race"
-                for back in (False, True):
-                    yield from self._made(
-                        kind, location, first, second, self._before(first, [second]), second, back=back
-                    )
+                held = self._before(first, [second])
+                if held is not None:
+                    about = _in_words(location, first)
+                    for back in (False, True):
+                        yield from self._made(
+                            Prediction(kind, about, location[1], held, second, first, second, back=back)
+                        )
 
     def _atomicity(
         self, location: Location, all_uses: Sequence[tuple[Operation, bool]], few: Sequence[tuple[Operation, bool]]
@@ -214,11 +217,14 @@ class Predictor:
                 if held is None or held.place <= first.place:
                     continue  # a lock over both keeps the other out
                 if other.place > second.place and not second.must_precede(other):
+                    made = partial(Prediction, "atomicity", _in_words(location, second), location[1])
                     for back in (False, True):
-                        yield from self._made("atomicity", location, second, other, held, other, back=back)
+                        yield from self._made(made(held, other, second, other, back=back))
                 elif other.place < first.place and not other.must_precede(second):
+                    made = partial(Prediction, "atomicity", _in_words(location, other), location[1])
                     earlier = self._before(other, [first, second])
-                    yield from self._made("atomicity", location, other, second, earlier, held, short=True, back=True)
+                    if earlier is not None:
+                        yield from self._made(made(earlier, held, other, second, short=True, back=True))
 
     def _before(self, operation: Operation, others: Sequence[Operation]) -> Operation | None:
         """Where its context is held so that the others can come first: before it asks for a lock that they need."""
@@ -244,7 +250,8 @@ class Predictor:
                         and not first.must_precede(second)
                         and not first.excludes(second)
                     ):
-                        yield from self._made("deadlock", ("lock", wanted, 0), first, second, first, second)
+                        about = _in_words(("lock", wanted, 0), first)
+                        yield from self._made(Prediction("deadlock", about, wanted, first, second, first, second))
 
     def _interrupts(self) -> Iterator[Prediction]:
         """An interrupt is taken while a context of its CPU holds a lock that it asks for."""
@@ -280,11 +287,11 @@ class Predictor:
             for other in tried.get(end.target, ()):
                 if other.context == end.context:
                     continue
-                lock = ("lock", end.target, 0)
+                made = partial(Prediction, "try", _in_words(("lock", end.target, 0), end), end.target)
                 if other.place > end.place and not end.must_precede(other):
-                    yield from self._made("try", lock, end, other, end, other)
+                    yield from self._made(made(end, other, end, other))
                 elif other.place < holding.since and not other.must_precede(end):
-                    yield from self._made("try", lock, other, end, other, end, short=True, back=True)
+                    yield from self._made(made(other, end, other, end, short=True, back=True))
 
     # -- data ------------------------------------------------------------------------------------
 
@@ -297,20 +304,15 @@ class Predictor:
 
     # -- can it be? --------------------------------------------------------------------------------
 
-    def _made(  # noqa: PLR0913 - what a prediction consists of
-        self, kind: str, location: Location, delayed: Operation, other: Operation, held: Operation | None,
-        goal: Operation, *, short: bool = False, back: bool = False,
-    ) -> Iterator[Prediction]:  # fmt: skip
+    def _made(self, prediction: Prediction) -> Iterator[Prediction]:
         """The prediction, unless the other context needs something of the context that is held back."""
-        if held is None:
-            return
-        about = _in_words(location, delayed)
-        prediction = Prediction(kind, about, location[1], held, goal, delayed, other, short, back)
         if prediction.signature in self.known:
             return
-        asked = held.place, goal.place, short, kind == "deadlock"
+        held, goal, short = prediction.held, prediction.goal, prediction.short
+        may_block = prediction.kind == "deadlock"
+        asked = held.place, goal.place, short, may_block
         if asked not in self.known_ways:
-            self.known_ways[asked] = self._way(held, goal, short, kind == "deadlock")
+            self.known_ways[asked] = self._way(held, goal, short, may_block)
         way = self.known_ways[asked]
         if way is not None:
             yield replace(prediction, sure=way[0], needs=way[1])

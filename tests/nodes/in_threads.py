@@ -46,22 +46,24 @@ class Threads:
     Args:
         instead: contexts that run instead of the scenario's, and the image that they start from.
         follow: journals to follow, to the end or as a beginning.
-        delay_s: how long a frame takes.
         runner: another class of processors.
         together: nodes share hosts as they would share actors; else each has its own.
+
+    Attributes:
+        delay_s: how long a frame takes; a test may change it.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         scene: Scenario,
         instead: tuple[Contexts, dict[str, Any]] | None = None,
         follow: Journals | Beginning | None = None,
-        delay_s: Callable[[Frame], float] = lambda frame: 0.0,
         runner: type[Runner] = Runner,
         seed: int = 0,
         together: bool = False,
     ):
-        self.scene, self.delay_s = scene, delay_s
+        self.scene = scene
+        self.delay_s: Callable[[Frame], float] = lambda frame: 0.0
         self.schedule = None if follow is None else schedule_of(follow, scene)
         self.strict = follow is not None and not isinstance(follow, Beginning)
         self.hosts: dict[str, InThreads] = {}

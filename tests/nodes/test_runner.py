@@ -93,10 +93,11 @@ class Hasty(Runner):
         super()._flush()
 
 
-def litmus(name: str, **options: Any) -> tuple[str | None, Threads]:
+def litmus(name: str, delay_s: Callable[[Frame], float] | None = None, **options: Any) -> tuple[str | None, Threads]:
     """Run freely; returns what is wrong with the results, and the machine."""
     scene = scenario(name)
     machine = Threads(scene, **options)
+    machine.delay_s = delay_s or machine.delay_s
     assert machine.run() is None
     return scene.expect.fixed.check(None, named_results(machine.results())), machine
 
@@ -154,7 +155,8 @@ def test_a_schedule_is_followed_although_a_shard_is_slow() -> None:
     slow = {"memory1": 0.01, "lock_manager0": 0.005}
     for seed in range(4):
         wanted = run_recorded(scene, RandomWalk(seed))
-        machine = Threads(scene, follow=wanted.journals, delay_s=lambda frame: slow.get(frame.node, 0.0))
+        machine = Threads(scene, follow=wanted.journals)
+        machine.delay_s = lambda frame: slow.get(frame.node, 0.0)
         machine.run()
         assert digest(machine.records()) == wanted.digest
 
