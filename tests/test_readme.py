@@ -235,7 +235,7 @@ def test_the_program_of_ones_own_does_what_is_said(tmp_path: Path) -> None:
     text = block("README.md", README[start : README.index("\n", start)].strip())
     (tmp_path / "deposit.py").write_text(text, encoding="utf-8")
     result = subprocess.run([sys.executable, tmp_path / "deposit.py"], capture_output=True, text=True, check=True)
-    assert result.stdout.startswith("assertion: check: a deposit is lost"), result.stdout
+    assert result.stdout.startswith("data-race: data race in deposit on balance of account:0\n"), result.stdout
 
 
 def test_the_patch_of_ones_own_does_what_is_said(tmp_path: Path) -> None:

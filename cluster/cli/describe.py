@@ -119,6 +119,17 @@ def times(count: int) -> str:
     return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
 
+def shortened(before: int, now: int) -> str:
+    """A finding's schedule.
+
+    Args:
+        before, now: its deviations from the default schedule, as it was found and as it is shown.
+    """
+    if before == 0:
+        return "it is the default schedule"
+    return f"its schedule deviates from the default {times(before)}; shortened: {times(now)}"
+
+
 def unmet(scenario: Scenario, seen: Finding | None, outcome_of: Results) -> str | None:
     """Why the scenario's expectation does not hold for one run, or None if it does."""
     outcome = scenario.outcome()

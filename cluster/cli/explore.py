@@ -329,8 +329,7 @@ def _say(output: Output, plan: Plan, search: Exploration) -> None:
         output.say()
         output.say(f"found in schedule {search.found_at:,} of {plan.limit:,} ({plan}; {rate} per second)")
         if search.token is not None:
-            long, short = describe.times(search.raw_deviations), describe.times(len(search.deviations))
-            output.say(f"its schedule deviates from the default {long}; shortened: {short}")
+            output.say(describe.shortened(search.raw_deviations, len(search.deviations)))
             for deviation in search.deviations[:4]:
                 output.say(f"  {deviation}")
     if plan.predict is not None:

@@ -78,9 +78,9 @@ def command(asked: MinimizeOptions) -> int:
 
     describe.finding(output, finding)
     output.say()
-    output.say(f"its schedule deviates from the default {describe.times(long)}; shortened: {len(failing.deviations)}")
+    output.say(describe.shortened(long, len(failing.deviations)))
     if not failing.deviations:
-        output.say("  every schedule may have the finding: the default schedule has it")
+        output.say("  the default schedule has the finding, so every schedule may have it")
     for deviation in failing.deviations:
         output.say(f"  {deviation}")
         for window in needed:

@@ -84,9 +84,9 @@ def order_of(machine: Machine, journals: Journals) -> Order:
     return Order(machine.threads, linearize(journals), events_after(journals))
 
 
-def _same(one: Record, other: Record) -> bool:
+def _same(record: Record, other: Record) -> bool:
     """Does the digest make no difference between them? Usually they are the same in every byte, which is soon seen."""
-    return _bytes(one) == _bytes(other) or essence(one) == essence(other)
+    return _bytes(record) == _bytes(other) or essence(record) == essence(other)
 
 
 def _bytes(record: Record) -> bytes:

@@ -14,7 +14,7 @@ Depth-first through all schedules within the bound, except those that show nothi
   McKinley, OOPSLA 2013) goes back like that; its conservative places to go back to are here all places where no context
   need be preempted, and a request for a lock that is held counts, too.
 
-The two last are for preemptions only: a delay moved elsewhere is another schedule.
+The last two rules are for preemptions only: a delay moved elsewhere is another schedule.
 
 So each class within the bound is seen, some more than once: `redundant` counts the executions that have shown nothing
 new. A bound does not limit choices of data.

@@ -1,14 +1,16 @@
-"""Every message of the machine, and every kind of operation, once.
+"""The messages between nodes, and every kind of operation, once.
 
     Frame      a processor's host -> a node's host: perform these `Request`s, in this order; answered by one
-               Reply, to the last of them
+               Reply, to the last of them, which travels in an `Answer` (frames.py)
     Delivery   a node's host -> a processor's host, one-way: what a request caused elsewhere (Grant, Wake,
                Interrupt), or the answer to a frame that was held back (LateReply)
     Load       the driver -> every host: a scenario, an image and perhaps a schedule; answered by Loaded
     Poll       every host -> the driver: counts, and whether the host is busy
 
-A *host* runs nodes; an actor is a host. shared/wire/codec.py encodes all of these messages, and handles of structs. The
-final state of a host's nodes, and pieces of journals, travel as plain data.
+A *host* runs nodes; an actor is a host. shared/wire/codec.py encodes all of these messages, and handles of structs.
+
+Not here: what hosts tell each other about frames that travel together, and about structs that are lent (frames.py); the
+final state of a host's nodes (shared/detectors/machine_state.py), and pieces of journals, which travel as plain data.
 """
 
 from __future__ import annotations

@@ -150,7 +150,7 @@ def touch(monkeypatch: pytest.MonkeyPatch) -> Op:
     return op
 
 
-def test_a_new_operation_needs_no_second_place(touch: Op) -> None:
+def test_journals_and_postmortem_need_no_change_for_a_new_operation(touch: Op) -> None:
     record = operation_record("fact_touch", 3, (4, Fact.at(1), True, "not recorded"), 7, [])
     want = {"event": "fact_touch", "frame": 3, "source": 4, "obj": "fact:1#0", "peek": True, "answer": 7}
     assert record == want

@@ -19,7 +19,8 @@ of uvmp use it:
     kernel.py    steps that call functions of the kernel directly
     table.py     imports all steps; code that needs every step imports this module
 
-To add a step: write its class in the module of its family. Nothing else needs a change.
+To add a step: write its class in the module of its family. The parts above need no change; README.md says how to renew
+what is generated from the class.
 
 Left out: reading of keys (shared/scenario/keys.py); UVM's own functions, which perform() calls (shared/uvm).
 """
