@@ -79,6 +79,15 @@ def test_a_session_whose_processes_have_other_disks_replays(name: str, report: d
     assert seen["kept"] == report[name]["collected"]
 
 
+def test_a_session_is_booted_with_processes_of_a_cluster_that_stays(report: dict[str, Any]) -> None:
+    """The command does it, the actors are the cluster's, and end with the session; both of its folders replay."""
+    seen = report["booted"]
+    assert seen["actors"] == ["cpu0", "cpu1", "lock_manager", "pagedaemon"] and seen["parents"] == ["raylet"]
+    assert seen["exits"] == [0, 0, 0, 0] and seen["over"] and seen["cluster"] == [True, True]
+    assert seen["engines"] == ["live", "live"]
+    assert seen["replays"] == [[True, 5, digest] for digest in seen["digests"]]
+
+
 def test_nothing_is_left_on_the_other_disks(report: dict[str, Any]) -> None:
     """A host that only lent its memory must not fill up with logs."""
     assert report["left_behind"] == []

@@ -36,7 +36,7 @@ def main(folder: Path) -> dict[str, Any]:
     from cluster.live.machine import LiveMachine
     from cluster.runs.replay import replay_journals
     from cluster.search.walk import RandomWalk
-    from shared.journal.record import holes
+    from shared.journal.record import held, holes
     from tests.kit import run_recorded, scenario
     from tests.parity.actors import Elsewhere
 
@@ -73,7 +73,7 @@ def main(folder: Path) -> dict[str, Any]:
                         [finding and finding.as_dict() for finding in (free.finding, again.finding)],
                     ],
                     "holes": holes(free.journals),
-                    "records": {node: len(records) for node, records in free.journals.items()},
+                    "records": {node: len(records) for node, records in held(free.journals).items()},
                     "collected": sorted(path.name for path in free.folder.iterdir()),
                     "drivers_own": sorted(drivers_own),
                     "families": sorted(
@@ -83,6 +83,8 @@ def main(folder: Path) -> dict[str, Any]:
                 }
                 report[name]["session"] = session(machine, folder / name)
                 machine.close()
+            report["booted"] = booted(folder, cluster.address)
+            report["booted"]["cluster"] = [node["Alive"] for node in ray.nodes()]
             report["left_behind"] = [str(path) for side in SIDES for path in (folder / side).rglob("*.jsonl")]
     finally:
         cluster.shutdown()
@@ -105,6 +107,34 @@ def session(machine: LiveMachine, folder: Path) -> dict[str, Any]:
     again = replay_journals(session.scenario, outcome.journals, outcome.cut)
     return {"digests": [outcome.digest, again.digest], "operations": outcome.operations,
             "kept": sorted(path.name for path in folder.iterdir())}  # fmt: skip
+
+
+def booted(folder: Path, address: str) -> dict[str, Any]:
+    """A session of the command `uvmp boot` with processes of the cluster, whose run is saved, and which is halted."""
+    from tests.cluster.test_session import attach, waited
+    from tests.kit import uvmp
+
+    path, kept = str(folder / "booted"), str(folder / "kept")
+    started = uvmp("boot", "laptop", "--engine", "live", "--address", address, "--session", path, "--json")
+    up = json.loads(started.stdout)
+    processes = {pid: parent_of(pid) for pid in up["actors"].values()}
+    told = attach("spawn P0 mmap: {as: buf, pages: 1}", "step P0 5", f"save {kept}", "halt", session=path)
+    over = waited(lambda: not any(Path(f"/proc/{pid}").exists() for pid in (up["pid"], *processes)))
+    runs = [json.loads((run / "run.json").read_text(encoding="utf-8")) for run in (Path(kept), Path(path, "run"))]
+    replays = [json.loads(uvmp("replay", run, "--json").stdout) for run in (kept, f"{path}/run")]
+    return {
+        "actors": sorted(up["actors"]), "parents": sorted(set(processes.values())), "over": over,
+        "exits": [answer["exit"] for answer in told["answers"]], "engines": [run["engine"] for run in runs],
+        "replays": [[again["equal"], again["operations"], again["digest"]["sim"]] for again in replays],
+        "digests": [run["digest"] for run in runs],
+    }  # fmt: skip
+
+
+def parent_of(pid: int) -> str:
+    """The program that has started a process."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    parent = next(line.split()[1] for line in status if line.startswith("PPid:"))
+    return Path(f"/proc/{parent}/comm").read_text(encoding="ascii").strip()
 
 
 if __name__ == "__main__":
