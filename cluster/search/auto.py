@@ -27,7 +27,8 @@ class Auto(Strategy):
         weights: by the same names; default: all have 1.
 
     Attributes:
-        turns: of this batch, those to come; the next one last.
+        turns: of this batch, those to come; the next one last. Invariant: each is of a strategy that may have an
+            execution left to try.
         spent: executions that each strategy has chosen. gained: new classes that they have shown.
         name: of the strategy that chooses in this execution; "": none has.
     """

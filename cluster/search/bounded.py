@@ -72,9 +72,11 @@ class Bounded(Stepwise):
         most: the last bound; default: as far as there is anything that a bound leaves out.
 
     Attributes:
-        bound: of this execution. limited: something was left out for it; otherwise the search is over with this bound.
+        bound: of this execution. Invariant: at most `most`.
+        limited: something was left out for the bound; otherwise the search is over with it.
         classes: numbers of those seen to their ends, within all bounds.
-        places: before each event of the trace that was chosen, and where the execution is now.
+        places: before each event of the trace that was chosen, and where the execution is now. Invariant: none has
+            spent more than the bound, and none less than the place before it.
         seen: number of a class so far, and who continues by default -> what was spent, and who slept.
     """
 

@@ -45,7 +45,8 @@ class Near(Pct):
     Attributes:
         site: of this execution.
         most: visits of each site in one execution, at most, so far. visits: of this execution.
-        lowered: visit -> the priority that the context there gets; as `Pct.changes` has it for points.
+        lowered: visit -> the priority that the context there gets; as `Pct.changes` has it for points. Invariant: at
+            visits from 1 to `most` of the site, and together with `changes` at most d - 1.
     """
 
     def __init__(self, sites: Sequence[Site], seed: int = 0, depth: int = 3):

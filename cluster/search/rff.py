@@ -57,9 +57,11 @@ class Rff(Pos):
 
     Attributes:
         uses: of each location that an execution has touched. sights: the same, each use as _performed() has it.
+            Invariant: `uses` has the locations of `sights`, and no others.
         known: what was read from what, in any execution.
-        kept: abstract schedules that came to something new.
-        tried: that of this execution; wanted: what is left of it, neither met nor out of reach.
+        kept: abstract schedules that came to something new. Invariant: at most KEPT, and none is empty.
+        tried: that of this execution; wanted: what is left of it, neither met nor out of reach. Invariant: `wanted` is
+            a part of `tried`.
         last: location -> kind of its last write.
         fresh, new: sights, and what was read from what, of this execution alone, in their order.
     """

@@ -60,8 +60,8 @@ class Predict(Strategy):
 
     Attributes:
         attempt: the execution that is going on, or has just ended; seen: what it did.
-        attempts: all that have begun.
-        phase: how far the attempt is. points: at which a context was held back.
+        attempts: all that have begun. Invariant: the executions of their bases have ended.
+        phase: how far the attempt is. Invariant: grows during an execution. points: at which a context was held back.
         last: `order` of the context picked last; eager: woken contexts go first; due: those, the next one last.
         way: contexts that bring the other one to its goal, the next one last.
         known: for each choice of data, signatures of what was predicted; kinds: the same without objects and numbers.

@@ -36,13 +36,17 @@ class Surw(Sampling):
     """SURW.
 
     Attributes:
-        seen: location -> the most operations of each context that any execution has had.
+        seen: location -> the most operations of each context that any execution has had. Invariant: at most MOST
+            locations.
         now: the same, of this execution. wrote: things that it has changed.
-        written: things that some operation changes, of those that were seen.
-        shared: those of them that several contexts touch; a dict for its order.
-        selected: of this execution; NOTHING: nothing.
-        left: how many selected operations each context still has, if it is like those before.
-        drawn: name of the context whose selected operation is the next one; "": it is to be drawn.
+        written: things that some operation changes. Invariant: all are in `seen`.
+        shared: those of them that several contexts touch; a dict for its order. Invariant: all that `written` has, and
+            that have two contexts or more in `seen`.
+        selected: of this execution; NOTHING: nothing. Invariant: in `shared`, otherwise.
+        left: how many selected operations each context still has, if it is like those before. Invariant: none is
+            negative.
+        drawn: name of the context whose selected operation is the next one; "": it is to be drawn. Invariant: in
+            `left`, otherwise.
     """
 
     def __init__(self, seed: int = 0):

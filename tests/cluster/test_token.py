@@ -50,6 +50,36 @@ def test_a_token_says_what_was_put_into_it(deviations: list[tuple[str, int, str,
     assert re.fullmatch(r"[A-Za-z0-9_.-]+", text), "fit for a URL and a commit message"
 
 
+def test_a_token_says_which_data_were_chosen() -> None:
+    """Of one context, and of several; the first and the last value there is."""
+    for to in (0, 1, 2, 127, 128, MAX_NUMBER):
+        for others in ((), (Deviation("B", 2, "wait", "A"), Deviation("B", 3, "choice", 1))):
+            token = Token("S3a", "0123abcd", "cafe0123", (Deviation("A", 4, "choice", to), *others))
+            assert parse(str(token)) == token
+
+
+def test_a_number_has_as_many_bytes_as_it_needs() -> None:
+    """Seven bits a byte, up to the largest; a larger number is refused."""
+    few, most = 126, MAX_NUMBER
+    sizes = {}
+    for n in (few, 127, 128, 129, 16_383, 16_384, most):
+        token = Token("S3a", "0123abcd", "cafe0123", (Deviation("A", n, "wait", "A"),))
+        assert parse(str(token)) == token
+        sizes[n] = len(body_of(token))
+    assert [size - sizes[few] for size in sizes.values()] == [0, 0, 1, 1, 1, 2, 4]
+    with pytest.raises(UserMistake, match="a number that is too large"):
+        parse(str(Token("S3a", "0123abcd", "cafe0123", (Deviation("A", most + 1, "wait", "A"),))))
+
+
+@pytest.mark.parametrize("length", range(61, 68))
+def test_names_may_have_any_length(length: int) -> None:
+    """Their length, times two, is 128 at 64: more than a byte has."""
+    first, other = "A" * 30, "B" * (length - 31)
+    for fixed in (False, True):
+        token = Token("S3a", "0123abcd", "cafe0123", (Deviation(first, 1, "point", other),), fixed)
+        assert parse(str(token)) == token
+
+
 def test_the_first_deviation_may_come_before_any_operation() -> None:
     """Its key is ("", 0, "wait"): nobody has run yet."""
     token = Token("S3a", "0123abcd", "cafe0123", (("", 0, "wait", "B"),))
@@ -85,11 +115,13 @@ def test_any_single_slip_is_noticed(data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not a schedule token"),
+        ("", "not a schedule token (uvmp1.SCENARIO.DIGEST.KERNEL.BODY.CHECK, as `uvmp explore` prints it), and not a"),
         ("hello", "not a schedule token"),
         ("uvmp1.S3a", "not a schedule token"),
         ("uvmp2.S3a.0123abcd.cafe0123..000000", "a token of version uvmp2; this uvmp reads uvmp1"),
-        ("uvmp1.S3a.0123abcd.cafe0123..000000", "checksum is wrong"),
+        (f"uvmp{'2' * 30}.S3a", f"a token of version uvmp{'2' * 12} ...; this"),
+        ("uvmp1.S3a.0123abcd.cafe0123..000000", "checksum is wrong: a character is missing or changed"),
+        ("uvmp1." + "A" * (MAX_TOKEN - 6), "not a schedule token"),
         ("uvmp1." + "A" * MAX_TOKEN, f"the longest possible has {MAX_TOKEN}"),
     ],
 )
@@ -162,7 +194,7 @@ NO_LIST, NO_PACKING = "not a list of deviations", "wrong encoding"
 def test_what_is_wrong_with_a_body_is_told(raw: bytes, says: str) -> None:
     with pytest.raises(UserMistake) as caught:
         parse(with_body(raw)) if len(raw) < MAX_TOKEN // 2 else unpacked(raw)
-    assert caught.value.field == "TOKEN" and says in caught.value.message
+    assert caught.value.field == "TOKEN" and caught.value.message.endswith((f" {says})", f"({says})"))
     assert caught.value.message.startswith("the token's body cannot be read (")
 
 
@@ -212,7 +244,8 @@ def test_a_body_is_packed_in_the_shorter_of_two_ways() -> None:
 def test_what_is_wrong_with_a_dense_body_is_told(raw: bytes, says: str) -> None:
     with pytest.raises(UserMistake) as caught:
         unpacked(raw)
-    assert says in caught.value.message and caught.value.message.startswith("the token's body cannot be read (")
+    told = caught.value.message
+    assert told.endswith((f" {says})", f"({says})")) and told.startswith("the token's body cannot be read (")
 
 
 def shipped_before() -> list[Token]:
@@ -287,6 +320,16 @@ def test_a_token_of_another_kernel_is_refused() -> None:
     assert str(caught.value).endswith(
         f"the token was made on kernel 00000000, this is kernel {kernel_version()}; --lenient replays it anyway"
     )
+
+
+def test_a_token_of_a_kernel_on_which_it_means_the_same_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    token = Token("S3a", S3A.digest(), "00000000", ())
+    monkeypatch.setattr(token_module, "SAME", {kernel_version(): ("11111111", "00000000")})
+    refuse_mismatch(token, S3A)
+    for same in ({}, {"11111111": ("00000000",)}, {kernel_version(): ("11111111",)}):
+        monkeypatch.setattr(token_module, "SAME", same)
+        with pytest.raises(UserMistake, match="the token was made on kernel 00000000"):
+            refuse_mismatch(token, S3A)
 
 
 def test_a_patched_kernel_is_another_one() -> None:
