@@ -40,6 +40,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,10 +67,12 @@ from shared.journal.deviation import MAX_CHOICES
 from shared.port.lockref import LockRef
 from shared.port.port import here
 from shared.port.struct import Array, Field, Struct, field, link, lockmgr, own, simplelock, stat, union, via
-from shared.program.functions import Functions, register
-from shared.scenario.load import load_scenario
+from shared.program.functions import Functions, must_be_importable, register
+from shared.scenario.load import MAX_OPERATIONS, load_scenario
 from shared.scenario.machine import MAX_CPUS
 from shared.scenario.model import Scenario
+from shared.scenario.names import is_reserved
+from shared.text import clean
 
 __all__ = [
     "Array", "Field", "Finding", "Optimal", "Pct", "Predict", "Preemptions", "Program", "RandomWalk", "ReadsFrom",
@@ -159,20 +162,24 @@ class Program:
     def scenario(self) -> Scenario:
         """The program as the engines take it.
 
-        Raises: UserMistake - there is no thread, or more than MAX_CPUS; a detector that there is not.
+        Raises: UserMistake - there is no thread, or more than MAX_CPUS; a function that cannot be called without
+            arguments, or whose name no thread can have; a detector that there is not.
         """
         if not 1 <= len(self.threads) <= MAX_CPUS:
             raise UserMistake(f"expected 1 to {MAX_CPUS} threads; found {len(self.threads)}", field="threads")
+        if not 1 <= self.operations <= MAX_OPERATIONS:
+            raise UserMistake(f"expected 1 to {MAX_OPERATIONS:,}; found {self.operations}", field="operations")
+        functions = self._functions()
         names = _names(self.threads)
+        quoted = [json.dumps(name) for name in names]  # (a function may be called `on` or `null`)
         lines = [
-            f"id: {_id(self.setup)}",
+            f"id: {json.dumps(_id(self.setup))}",
             f"machine: {{cpus: {len(names)}, frames: 8, swap_slots: 0}}",
-            "setup:", *(f"  - process: {{as: {name}, cpu: {cpu}}}" for cpu, name in enumerate(names)),
-            "programs:", *(f"  {name}: []" for name in names),
+            "setup:", *(f"  - process: {{as: {name}, cpu: {cpu}}}" for cpu, name in enumerate(quoted)),
+            "programs:", *(f"  {name}: []" for name in quoted),
             f"bound: {{schedules: 1000, operations: {self.operations}}}",
         ]  # fmt: skip
         scenario = load_scenario("\n".join(lines) + "\n", f"program {self.setup.__module__}")
-        functions = [self.setup, *self.threads, *([self.check] if self.check else [])]
         references = register(functions)
         bodies = tuple((name, references[function]) for name, function in zip(names, self.threads, strict=True))
         check = None if self.check is None else references[self.check]
@@ -180,9 +187,33 @@ class Program:
         scenario = with_changes(scenario, functions=about)
         return scenario.with_detect({"invariant": "off", "results": "off", **self.detect})
 
+    def _functions(self) -> list[Function]:
+        """All functions. Raises: UserMistake - a value that cannot be called as one."""
+        named = {"setup": self.setup} | {f"threads[{at}]": thread for at, thread in enumerate(self.threads)}
+        named |= {} if self.check is None else {"check": self.check}
+        for field_name, function in named.items():
+            if not (inspect.isfunction(function) or inspect.ismethod(function)):
+                raise UserMistake(f"expected a function; found {clean(repr(function), 80)}", field=field_name)
+            if inspect.isgeneratorfunction(function) or inspect.iscoroutinefunction(function):
+                raise _wrong(function, "is a generator or a coroutine: a call would not run its statements")
+            try:
+                inspect.signature(function).bind()
+            except TypeError as wrong:
+                raise _wrong(function, f"must be callable without arguments ({wrong})") from None
+        return list(named.values())
+
+
+def _wrong(function: Function, why: str) -> UserMistake:
+    """A mistake of one of the program's functions, with its file and line."""
+    code = function.__code__
+    return UserMistake(f"function {function.__name__} {why}", file=code.co_filename, line=code.co_firstlineno)
+
 
 def _names(threads: Sequence[Function]) -> list[str]:
-    """A name for each thread: its function's, as much of that as a name may have, with a number if it is taken."""
+    """A name for each thread: its function's, as much of that as a name may have, with a number if it is taken.
+
+    Raises: UserMistake - a part of the machine has that name.
+    """
     names: list[str] = []
     for function in threads:
         name = wanted = _identifier(function.__name__)[:LONGEST_NAME]
@@ -190,6 +221,8 @@ def _names(threads: Sequence[Function]) -> list[str]:
         while name in names:
             number += 1
             name = f"{wanted[: LONGEST_NAME - len(str(number))]}{number}"
+        if is_reserved(name):
+            raise _wrong(function, f"cannot be a thread: a part of the machine is called {name}; rename the function")
         names.append(name)
     return names
 
@@ -202,8 +235,9 @@ def _id(setup: Function) -> str:
 
 
 def _identifier(name: str) -> str:
-    """A name as a scenario's: letters, digits and underscores, a letter first."""
+    """A name as a scenario's: letters, digits and underscores, a letter first; `lambda` for that of a lambda."""
     kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter == "_") else "_" for letter in name)
+    kept = kept.strip("_")
     return kept if kept[:1].isalpha() else f"t{kept}"
 
 
@@ -254,8 +288,10 @@ class Report:
 
     @property
     def token(self) -> str | None:
-        """Repeats the finding's execution, with `replay`."""
-        return None if self.outcome.token is None else str(self.outcome.token)
+        """Repeats the finding's execution, with `replay`; of a free run on real processes, a shorter one with the same
+        finding."""
+        token = self.outcome.token or self.outcome.shortened
+        return None if token is None else str(token)
 
     def save(self, folder: str | Path) -> Path:
         """Keep the recorded execution, for `uvmp postmortem FOLDER`.
@@ -273,7 +309,8 @@ class Report:
         names = {"thread": self.finding.context, "function": self.finding.function, "struct": self.finding.subject}
         lines += [f"  {name:8}  {value}" for name, value in names.items() if value]
         lines += [f"  also      {line}" for line in self.finding.story if line]
-        return "\n".join([*lines, f"found in execution {self.found_at:,}; token: {self.token}"])
+        again = "" if self.token is None else f'; to repeat it: replay(program, "{self.token}")'
+        return "\n".join([*lines, f"found in execution {self.found_at:,}{again}"])
 
 
 def explore(program: Program, strategy: Strategy | None = None, executions: int = 1000) -> Report:
@@ -311,13 +348,15 @@ def live(program: Program, token: str | None = None, seed: int = 0) -> Report:
     Args:
         seed: of each processor's choices among its threads.
 
-    Raises: UserMistake - a function cannot be imported in another process; the token is of another program, or of other
-        source; Diverged; Infrastructure.
+    Raises: UserMistake - a function is not at the top level of a module that other processes can import, or is one of
+        __main__; the token is of another program, or of other source; Diverged; Infrastructure.
     """
     from cluster.live.actors import ray_session
     from cluster.live.machine import LiveMachine
+    from cluster.runs.parity import token_of_live
 
     scenario = program.scenario()
+    must_be_importable([program.setup, *program.threads, *([program.check] if program.check else [])])
     wanted = None if token is None else replay(program, token).outcome
     with ray_session() as ray:
         machine = LiveMachine(ray, scenario, transport="sockets")  # (its journals are not replayed)
@@ -325,4 +364,8 @@ def live(program: Program, token: str | None = None, seed: int = 0) -> Report:
             run = machine.run(follow=None if wanted is None else wanted.journals, seed=seed)
         finally:
             machine.close()
+    if wanted is None:
+        run.shortened = token_of_live(scenario, run)
+    else:
+        run.token = wanted.token
     return Report(program, 1, int(run.finding is not None), run)

@@ -90,7 +90,8 @@ def schedule_of(output: Output, what: str, scenario: str | None, lenient: bool, 
     token = parse(what)
     if scenario is None and token.scenario not in configs.names("scenarios"):
         raise UserMistake(
-            f"the token is of {show(token.scenario)}, which is not a shipped scenario; give its file: --scenario FILE",
+            f"the token is of {show(token.scenario)}, which is not a shipped scenario; give its file: --scenario FILE "
+            "(of a Python program: call cluster.api.replay in Python)",
             field="TOKEN",
         )
     source = configs.scenario(token.scenario if scenario is None else scenario, "--scenario")
@@ -120,6 +121,7 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
             raise UserMistake(f"{difference}, which cannot read the run's scenario", file=run.path)
         missing = "scenario.json" if scenario is None else "run.json"
         raise LogIncomplete(f"{run.path}: there is no {missing}: the run was cut short, so its schedule is incomplete")
+    refuse_program(run, scenario)
     if difference:
         if not lenient:
             raise UserMistake(f"{difference}; --lenient replays it anyway", file=run.path)
@@ -133,6 +135,13 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     wanted = str(about.get("digest"))
     part = _told_of(run, wanted, scenario.limit)
     return Schedule(chosen, None, part, wanted, run.finding()[0], recorded=True, cut=about.get("cut") is True)
+
+
+def refuse_program(run: Run, scenario: Scenario) -> None:
+    """Raises: UserMistake - the run is of a user's own program, whose functions no folder brings along."""
+    if scenario.functions is not None:
+        again = run.replay_lines()[0] or "cluster.api.replay"
+        raise UserMistake(f"a run of a Python program; only Python can repeat it: {again}", file=run.path)
 
 
 def must_know(run: Run, scenario: Scenario) -> None:

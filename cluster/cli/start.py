@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cluster.cli.options import Chosen, Options, must_expect_something
 from cluster.cli.output import Output
-from cluster.cli.schedules import OWN, must_know, other_kernel, schedule_of
+from cluster.cli.schedules import OWN, must_know, other_kernel, refuse_program, schedule_of
 from cluster.postmortem.load import load
 from cluster.postmortem.order import in_order
 from cluster.runs.replay import beginning
@@ -57,6 +57,7 @@ def start_of(output: Output, what: str, asked: Options, after: str | None = None
     if run.mixed or run.loaded is None:
         wrong = next((line for line in run.torn if line.startswith((SCENARIO, "the files are"))), "")
         raise LogIncomplete(f"{run.path}: {wrong or f'there is no {SCENARIO}'}")
+    refuse_program(run, run.loaded)
     difference = other_kernel(run, about)
     if difference:
         raise UserMistake(difference, file=run.path)

@@ -122,7 +122,7 @@ class Postmortem:
         source: where the finding is from: "run.json", "journal", or "".
         complete: the logs are whole; if not, `holes` (records that are not there)
             or `warnings` (lines and files that cannot be read) say why.
-        replay: the line that repeats this very run.
+        replay: the line that repeats this very run; of a user's own program, a line of Python.
         shortened: the line that replays another, shorter schedule with the same finding, as the token of a live run.
         schedule: the run's deviations from the default schedule, in words, if its token has them.
         steps: the interleaving: what was done to what the finding is about.
@@ -167,6 +167,11 @@ class Postmortem:
     holes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
+
+    @property
+    def no_replay(self) -> str:
+        """Why there is no line that repeats the run."""
+        return "unknown: the run has no token" if self.ended else "unknown: there is no run.json"
 
     def as_dict(self) -> dict[str, object]:
         """As plain data for tools; no string in it has control characters."""

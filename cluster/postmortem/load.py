@@ -33,6 +33,7 @@ from shared.journal.runfile import (
     folder_line,
     is_sealed,
     is_token,
+    program_line,
     scenario_of,
     token_line,
 )
@@ -90,10 +91,13 @@ class Run:
     def replay_lines(self) -> tuple[str, str]:
         """The line that repeats this very run, and that of a shorter schedule with the same finding; "" if unknown.
 
-        Both are made here, from parts that are checked; none is text of a file.
+        Both are made here, from parts that are checked; none is text of a file. They are lines of the shell; for a run
+        of a user's own program, whose functions no command has, lines of Python.
         """
         if self.run is None:
             return "", ""
+        if self.loaded is not None and self.loaded.functions is not None:
+            return program_line(self.run.get("token")) or "", program_line(self.run.get("shortened")) or ""
         options = self.run.get("options")
         exact = token_line(self.run.get("token"), options) or folder_line(self.folder) or ""
         return exact, token_line(self.run.get("shortened"), options) or ""

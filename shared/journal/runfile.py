@@ -91,6 +91,11 @@ def options_of(options: object) -> tuple[str, ...] | None:
     return tuple(options)
 
 
+def program_line(token: object) -> str | None:
+    """The line of Python that replays the token of a user's own program; None if the token is not what it should be."""
+    return f'cluster.api.replay(program, "{token}")' if is_token(token) else None
+
+
 def folder_line(path: str) -> str | None:
     """The line that replays a folder; None if its name cannot be pasted."""
     return shlex.join(["uvmp", "replay", path]) if clean(path) == path else None

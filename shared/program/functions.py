@@ -80,6 +80,24 @@ def resolve(reference: str) -> Function:
     return _KNOWN[reference]
 
 
+def must_be_importable(functions: Iterable[Function]) -> None:
+    """Refuse functions that another process cannot import by module and name.
+
+    Raises: UserMistake - names the first such function, its file and its line.
+    """
+    for function in functions:
+        module = sys.modules.get(function.__module__)
+        known = module is not None and module.__name__ != "__main__" and module.__spec__ is not None
+        if known and getattr(module, function.__qualname__, None) is function:
+            continue
+        code = function.__code__
+        raise UserMistake(
+            f"{function.__qualname__} of {function.__module__} cannot be imported in another process, to which module "
+            "and name travel: put it at the top level of a module other than __main__",
+            file=code.co_filename, line=code.co_firstlineno,
+        )  # fmt: skip
+
+
 def import_all(functions: Functions) -> None:
     """Import what an actor is to perform, from where the driver has it.
 

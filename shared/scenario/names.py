@@ -33,6 +33,11 @@ _NAME, _ADDRESS = re.compile(NAME_FORM), re.compile(ADDRESS_FORM)
 _CPU_NAME = re.compile(r"cpu[0-9]*|intr[0-9]*")
 
 
+def is_reserved(name: str) -> bool:
+    """Is it the name of a part of every machine, so that no thread can have it?"""
+    return name in RESERVED or _CPU_NAME.fullmatch(name) is not None
+
+
 @dataclass(slots=True)
 class Process:
     """A process that the setup or a fork makes.
@@ -151,7 +156,7 @@ class Names:
 
     def _context(self, value: Value) -> str:
         name = self.name(value, "process or thread")
-        if name in (*RESERVED, *(device for device, _ in self.machine.devices)) or _CPU_NAME.fullmatch(name):
+        if is_reserved(name) or name in (device for device, _ in self.machine.devices):
             value.fail(f"{name} is reserved by uvmp; choose another name")
         if name in self.contexts:
             value.fail(f"the name {name} is used twice (first on line {self.contexts[name]})")

@@ -124,7 +124,7 @@ def _waits(pm: Postmortem, width: int) -> Iterator[str]:
 
 def _again(pm: Postmortem, width: int, full: str) -> Iterator[str]:
     yield "To repeat it"
-    yield f"  {clean(pm.replay)}" if pm.replay else "  unknown: there is no run.json"
+    yield f"  {clean(pm.replay or pm.no_replay)}"
     if pm.shortened:
         yield "The same finding, shortened (another schedule)"
         yield f"  {clean(pm.shortened)}"

@@ -124,7 +124,7 @@ def _head(pm: Postmortem, width: int) -> Iterator[str]:
         yield from _labelled("noted", note, width)
     for step in pm.schedule:
         yield from _labelled("schedule", step, width)
-    yield f"  {'replay':<10}{clean(pm.replay)}" if pm.replay else f"  {'replay':<10}unknown: no run.json"
+    yield f"  {'replay':<10}{clean(pm.replay or pm.no_replay)}"
     if pm.shortened:
         yield from _labelled("shortened", "another, shorter schedule with the same finding:", width)
         yield f"  {'':<10}{clean(pm.shortened)}"
