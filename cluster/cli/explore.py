@@ -356,7 +356,7 @@ def _covered(plan: Plan, search: Exploration, covered: Coverage, why: str) -> st
     endless = f", {covered.endless:,} of them without an end" if covered.endless else ""
     why = f", {why}" if why else ""
     if covered.estimated is not None:
-        classes += f" of about {about(covered.estimated)}"
+        classes += f" of about {about(covered.estimated)} or more"
     return f"not exhausted{plan.within} in {schedules}{endless}{why}: {classes} ({redundant}; {rate} per second)"
 
 
