@@ -12,7 +12,9 @@
 
 A patch can replace every function marked `@kernel`, by its name, and every operation of a node, for instance
 "Mmu.op_pmap_enter". Every caller sees the replacement, from wherever it imported the function. A patch is a program,
-and runs with the user's rights. Only the user names a patch: a run folder or a token never contains a patch.
+and runs with the user's rights. Only the user names a patch. Its code is part of the kernel's version, so a token is of
+that patch alone. A run folder has its source as a text to read (patch.py.txt), which no command executes: a folder may
+come from anybody. To replay the folder, the user gives `--patch FILE` again; the versions of the kernel must be equal.
 
 Left out: functions without `@kernel`, because callers reach them directly; struct fields; several patches at once.
 """
@@ -81,6 +83,11 @@ class Patch:
     def sum(self) -> str:
         """SHA-256 of its text."""
         return hashlib.sha256(self.source.encode()).hexdigest()
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What names it, for documents."""
+        return {"file": self.file, "sha256": self.sum}
 
     @property
     def words(self) -> str:

@@ -104,7 +104,7 @@ def command(asked: BootOptions) -> int:
 
         check(asked, scenario)
         output.note("starting real processes ...")
-    token = make(path, scenario)
+    token = make(path, scenario, chosen.options)
     up = _start(path, chosen, asked)
     line = shlex.join(["uvmp", "attach", *([asked.session] if asked.session != SESSION else [])])
     where = f"after {counted(up['operations'], 'operation')}" if up["operations"] else "before its first operation"

@@ -10,6 +10,7 @@ from shared.errata import ERRATA
 from shared.errors import Exit
 from shared.findings import UNEXPECTED, Finding
 from shared.locks.table import LOCK_MODES
+from shared.patch import current
 from shared.scenario.model import Handler, Lwp, Results, Scenario, StepResult, named_results
 
 
@@ -68,7 +69,11 @@ def introduce(output: Output, scenario: Scenario) -> None:
 
 def heading(scenario: Scenario) -> str:
     """The scenario and its kernel in one line."""
-    kernel = f"with {', '.join(scenario.errata)}" if scenario.errata else "the repaired kernel, no errata"
+    patch, errata = current(), f"with {', '.join(scenario.errata)}" if scenario.errata else ""
+    if patch is not None:
+        kernel = f"the kernel patched by {patch.file}, {errata or 'no errata'}"
+    else:
+        kernel = errata or "the repaired kernel, no errata"
     return f"{scenario.id}: {scenario.title} ({kernel})" if scenario.title else f"{scenario.id} ({kernel})"
 
 

@@ -15,6 +15,7 @@ from cluster.cli.output import Output, error_document
 from cluster.runs.outcome import Outcome
 from shared.errors import Exit, ProjectBug
 from shared.journal.deviation import Deviation
+from shared.patch import current
 from shared.scenario.model import Scenario
 
 Facts = dict[str, object]
@@ -25,30 +26,30 @@ _ONE = (
 )  # fmt: skip
 KEYS = {
     "run": (
-        "scenario", "engine", "errata", "detect", "strategy", "seed", "followed", "interrupted", "exit",
+        "scenario", "engine", "errata", "patch", "detect", "strategy", "seed", "followed", "interrupted", "exit",
         *_ONE, "repeat", "found", "findings", "runs", "error", "expected",
     ),
     "one of the runs": _ONE,
     "explore": (
-        "all", "patch", "scenario", "errata", "detect", "fixed", "strategy", "near", "followed", "depth", "preemptions",
+        "all", "scenario", "errata", "patch", "detect", "fixed", "strategy", "near", "followed", "depth", "preemptions",
         "seed", "granularity", "bound", "time", "schedules", "by", "exhausted", "redundant", "distinct",
         "estimated", "chance_of_new", "seconds", "searches", "found_at", "finding", "results", "sites", "notes", "racy",
         "operations", "predictions", "token", "deviations", "replay", "out", "interrupted", "exit", "expected", "error",
     ),
     "fuzz": (
-        "seed", "errata", "features", "out", "programs", "programs_now", "executions", "seconds", "kept", "sights",
-        "findings", "unconfirmed", "remarks", "interrupted", "exit",
+        "seed", "errata", "patch", "features", "out", "programs", "programs_now", "executions", "seconds", "kept",
+        "sights", "findings", "unconfirmed", "remarks", "interrupted", "exit",
     ),
     "replay": (
-        "scenario", "engine", "errata", "detect", "results", "finding", "notes", "sites", "operations", "digest",
-        "equal", "unlike", "skipped", "token", "replay", "out", "exit", "expected", "error",
+        "scenario", "engine", "errata", "patch", "detect", "results", "finding", "notes", "sites", "operations",
+        "digest", "equal", "unlike", "skipped", "token", "replay", "out", "exit", "expected", "error",
     ),
     "minimize": (
-        "scenario", "errata", "detect", "finding", "operations", "deviations_before", "deviations", "preemptions",
-        "windows", "smaller", "token", "replay", "out", "exit", "error",
+        "scenario", "errata", "patch", "detect", "finding", "operations", "deviations_before", "deviations",
+        "preemptions", "windows", "smaller", "token", "replay", "out", "exit", "error",
     ),
     "collect": ("out", "collected", "left", "exit", "error"),
-    "measure": ("seeds", "scenarios", "interrupted", "exit"),
+    "measure": ("patch", "seeds", "scenarios", "interrupted", "exit"),
 }  # fmt: skip
 
 
@@ -85,7 +86,13 @@ def finish(output: Output, command: str, end: End, *facts: Mapping[str, object])
 
 def of_scenario(scenario: Scenario) -> Facts:
     """The scenario that ran."""
-    return {"scenario": scenario.id, "errata": list(scenario.errata), "detect": scenario.detect}
+    return {"scenario": scenario.id, "errata": list(scenario.errata), "detect": scenario.detect, **of_patch()}
+
+
+def of_patch() -> Facts:
+    """The patch that is applied, if there is one."""
+    patch = current()
+    return {"patch": None if patch is None else patch.about}
 
 
 def of_outcome(chosen: Chosen, outcome: Outcome) -> Facts:

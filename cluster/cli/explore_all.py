@@ -116,7 +116,7 @@ def compare_all(output: Output, seed: int, schedules: int | None, workers: int |
     code = Exit.INTERRUPTED if interrupted else Exit.FINDING if worse else Exit.NO_FINDING
     facts: Facts = {
         "all": True,
-        "patch": {"file": patch.file, "sha256": patch.sum},
+        "patch": patch.about,
         "seed": seed,
         "bound": limit,
         "seconds": round(monotonic() - began, 3),

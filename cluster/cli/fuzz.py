@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from cluster.cli.asking import Duration, address, called, flag, option, workers
-from cluster.cli.documents import End, Facts, finish
+from cluster.cli.documents import End, Facts, finish, of_patch
 from cluster.cli.options import PatchOptions, patch_words
 from cluster.cli.output import Output, rate_of
 from cluster.cli.workers import pool
@@ -194,6 +194,7 @@ def _facts(result: Hunt) -> Facts:
     return {
         "seed": order.seed,
         "errata": list(order.errata),
+        **of_patch(),
         "features": sorted(order.features or ()),
         "out": str(order.out),
         "programs": len(corpus.entries),

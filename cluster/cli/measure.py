@@ -8,7 +8,7 @@ import click
 
 from cluster import configs
 from cluster.cli.asking import argument, called, option
-from cluster.cli.documents import End, Facts, finish
+from cluster.cli.documents import End, Facts, finish, of_patch
 from cluster.cli.options import PatchOptions
 from cluster.cli.output import Output
 from cluster.search import SEARCHING
@@ -65,7 +65,7 @@ def command(asked: MeasureOptions) -> int:
             break
         output.say(_row(_cells(rows[-1]), width))
     code = Exit.INTERRUPTED if interrupted else Exit.NO_FINDING
-    facts: Facts = {"seeds": asked.seeds, "scenarios": [_document(row) for row in rows]}
+    facts: Facts = {**of_patch(), "seeds": asked.seeds, "scenarios": [_document(row) for row in rows]}
     return finish(output, "measure", End(code, interrupted=interrupted), facts)
 
 

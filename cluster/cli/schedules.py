@@ -18,7 +18,7 @@ from shared.errors import LogIncomplete, UserMistake
 from shared.findings import Finding
 from shared.journal.cut import cut_short, digested
 from shared.journal.record import Journals, digest, holes
-from shared.journal.runfile import is_sealed, options_of
+from shared.journal.runfile import PATCH, is_sealed, options_of, patch_of
 from shared.patch import current
 from shared.scenario.model import Scenario
 from shared.scenario.yaml import show
@@ -161,10 +161,10 @@ def other_kernel(run: Run, about: Mapping[str, object]) -> str:
 
     Raises: UserMistake - it was made with a patch, and none is applied.
     """
-    options, versions = about.get("options"), about.get("versions")
-    if isinstance(options, list) and "--patch" in options[:-1] and current() is None:
-        patch = clean(options[options.index("--patch") + 1], 200)
-        raise UserMistake(f"the run was made with the patch {patch}; give --patch FILE.py", file=run.path)
+    versions, patch = about.get("versions"), patch_of(about.get("options"))
+    if patch and current() is None:
+        source = f" (its source, to read before you run it: {PATCH} in the folder)" if run.has_source else ""
+        raise UserMistake(f"the run was made with the patch {patch}; give --patch FILE.py{source}", file=run.path)
     made_on = clean(versions.get("kernel"), 40) if isinstance(versions, dict) else "?"
     return "" if is_ours(made_on) else f"the run was made on kernel {made_on}, this is kernel {kernel_version()}"
 

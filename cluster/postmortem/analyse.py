@@ -125,6 +125,7 @@ class Postmortem:
         replay: the line that repeats this very run; of a user's own program, a line of Python.
         shortened: the line that replays another, shorter schedule with the same finding, as the token of a live run.
         schedule: the run's deviations from the default schedule, in words, if its token has them.
+        patch: of the kernel, if it had one: `file`, its name, and `source`, the file of the folder that has its text.
         steps: the interleaving: what was done to what the finding is about.
         steps_about: what that is; [] if they are simply the last steps.
         about: the object that was asked for, with its whole history, if one was.
@@ -140,6 +141,7 @@ class Postmortem:
     scenario: dict[str, str] = field(default_factory=dict)
     engine: str = ""
     errata: list[dict[str, str]] = field(default_factory=list)
+    patch: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     finding: Finding | None = None
     source: str = ""
@@ -167,6 +169,17 @@ class Postmortem:
     holes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     after: list[str] = field(default_factory=list)
+
+    @property
+    def no_errata(self) -> str:
+        """What is said instead of the errata, if there are none."""
+        return "none" if self.patch else "none (the repaired kernel)"
+
+    @property
+    def patch_words(self) -> str:
+        """The patch, and where its source is; "" if there was none."""
+        source = self.patch.get("source")
+        return self.patch.get("file", "") + (f" (to read its source: {source} in this folder)" if source else "")
 
     @property
     def no_replay(self) -> str:
@@ -247,6 +260,7 @@ def _identity(pm: Postmortem, run: Run) -> None:
         if isinstance(value, str):
             pm.scenario[key] = value
     pm.engine = str(about.get("engine", header.get("engine", "")))
+    pm.patch = run.patch()
     pm.replay, pm.shortened = run.replay_lines()
     pm.versions = {str(key): str(value) for key, value in _dict(about.get("versions", header.get("versions"))).items()}
     for name in _list(about.get("errata", scenario.get("errata", header.get("errata")))):

@@ -25,6 +25,7 @@ from shared.findings import Finding
 from shared.journal.record import MAX_LINE, SCHEMA, VOLATILE, Held, Record
 from shared.journal.row import Row, Shapes
 from shared.journal.runfile import (
+    PATCH,
     RUN,
     RUN_SCHEMA,
     SCENARIO,
@@ -33,6 +34,7 @@ from shared.journal.runfile import (
     folder_line,
     is_sealed,
     is_token,
+    patch_of,
     program_line,
     scenario_of,
     token_line,
@@ -41,7 +43,7 @@ from shared.scenario.model import Scenario
 from shared.text import clean, counted
 from shared.wire.messages import OPERATIONS
 
-#: bytes of run.json or scenario.json, and how many values may be in it
+#: bytes of run.json, scenario.json or patch.py.txt, and how many values may be in the JSON files
 MAX_JSON, MAX_VALUES = 8 << 20, 400_000
 MAX_RECORDS = 2_000_000
 #: lists, objects and (for eight) other values in all records of a run, beyond what a record is made of
@@ -75,6 +77,7 @@ class Run:
         mixed: the files are of different runs.
         headers: line 1 of each node's file; {} if it has none.
         torn: what is wrong with the files, in words.
+        has_source: the folder has the source of a patch. Nothing reads it here, except for its checksum.
     """
 
     path: str
@@ -87,6 +90,12 @@ class Run:
     headers: dict[str, Record] = field(default_factory=dict)
     journals: Held = field(default_factory=dict)
     torn: list[str] = field(default_factory=list)
+    has_source: bool = False
+
+    def patch(self) -> dict[str, str]:
+        """The patch that the kernel had: `file`, its name, and `source`, the file of this folder; {} if it had none."""
+        name = patch_of((self.begun if self.run is None else self.run).get("options"))
+        return {"file": name, "source": PATCH if self.has_source else ""} if name else {}
 
     def replay_lines(self) -> tuple[str, str]:
         """The line that repeats this very run, and that of a shorter schedule with the same finding; "" if unknown.
@@ -159,6 +168,7 @@ def load(path: str | Path) -> Run:
             identities.setdefault(clean(document.get("run"), 60), set()).add(SCENARIO)
     elif run.run is not None:
         run.torn.append(f"there is no {SCENARIO}")
+    sums |= _source(folder / PATCH, run)
     if len(files) > MAX_FILES:
         run.torn.append(f"{len(files)} journals; only {MAX_FILES} are read")
     room = _Room()
@@ -278,6 +288,22 @@ def _scenario(run: Run, document: dict[str, object] | None) -> None:
         run.begun = {key: document.get(key) for key in ("versions", "options")}
     except UserMistake as wrong:
         run.torn.append(f"{SCENARIO}: {clean(wrong, 300)}")
+
+
+def _source(path: Path, run: Run) -> dict[str, str]:
+    """The SHA-256 of a patch's source, by the file's name; {} if the folder has none."""
+    run.has_source = path.is_file()
+    if not run.has_source:
+        return {}
+    data = b""
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(MAX_JSON + 1)
+        if len(data) > MAX_JSON:
+            run.torn.append(f"{path.name}: not read: more than {MAX_JSON} bytes")
+    except OSError as wrong:
+        run.torn.append(f"{path.name}: cannot be read ({clean(wrong, 120)})")
+    return {path.name: hashlib.sha256(data).hexdigest()}
 
 
 def _json(path: Path, schema: str, torn: list[str]) -> tuple[dict[str, object] | None, str]:

@@ -2,6 +2,7 @@
 
     DIR/<node>.uvmp.jsonl   one journal a node, `uvmp-log/1`, written as the run goes
     DIR/scenario.json       the scenario as it was run: its file's text, errata, detectors
+    DIR/patch.py.txt        the source of the patch that the kernel had, if it had one: to be read, never executed
     DIR/run.json            verdict, token, counts, digest, and the SHA-256 of every other file; written last
 
 shared/journal/runfile.py has the contents of the two JSON files and their checksums. A
@@ -25,6 +26,7 @@ from nodes.host.here import own_version
 from shared.errors import Infrastructure, ProjectBug, UserMistake
 from shared.journal.record import SCHEMA, Journal
 from shared.journal.runfile import (
+    PATCH,
     RUN,
     RUN_SCHEMA,
     SCENARIO,
@@ -33,6 +35,7 @@ from shared.journal.runfile import (
     scenario_of,
     sealed,
 )
+from shared.patch import current
 from shared.scenario.model import Scenario
 from shared.text import clean, reason
 
@@ -91,7 +94,7 @@ def identity() -> str:
 
 
 def write_scenario(path: Path, scenario: Scenario, run: str, options: Sequence[str] = ()) -> None:
-    """Write scenario.json, before the run starts.
+    """Write scenario.json, and the source of the patch that is applied, before the run starts.
 
     Args:
         run: the run's identity.
@@ -102,6 +105,9 @@ def write_scenario(path: Path, scenario: Scenario, run: str, options: Sequence[s
     document = scenario_document(scenario, run)
     if not scenario.text or scenario_of(document).digest() != scenario.digest():
         raise Infrastructure(f"{scenario.id} differs from its text, so its run cannot be kept")
+    patch = current()
+    if patch is not None:
+        write(path / PATCH, patch.source)
     _write_json(path / SCENARIO, document | {"versions": versions(), "options": list(options)})
 
 
@@ -170,6 +176,7 @@ def _finish(path: Path, scenario: Scenario, run: str, outcome: Outcome, options:
     token, shortened, finding = outcome.token, outcome.shortened, outcome.finding
     names = {file.name for file in path.iterdir() if file.name.endswith(SUFFIX)}
     names |= {f"{node}{SUFFIX}" for node in outcome.journals}
+    names |= {PATCH} if (path / PATCH).is_file() else set()
     files = {name: _sum_and_lines(path / name) for name in sorted(names)}
     records = {name: max(0, lines - 1) for name, (_, lines) in files.items()}  # a header is none
     body: dict[str, object] = {

@@ -17,6 +17,7 @@ import os
 import secrets
 import shutil
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from io import FileIO
 from pathlib import Path
@@ -37,8 +38,11 @@ TOKEN, SOCKET, LOG, RUN = "token", "socket", "log", "run"
 MAX_NAME = 100
 
 
-def make(path: Path, scenario: Scenario) -> str:
+def make(path: Path, scenario: Scenario, options: Sequence[str] = ()) -> str:
     """Make the folder, with what its server starts from; returns the token.
+
+    Args:
+        options: what `uvmp replay` needs beside the folder.
 
     Raises: UserMistake - a session is there already, or the folder cannot be made.
     """
@@ -51,7 +55,7 @@ def make(path: Path, scenario: Scenario) -> str:
         with open(path / TOKEN, "x", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             file.write(token + "\n")
         (path / RUN).mkdir()
-        write_scenario(path / RUN, scenario, identity())
+        write_scenario(path / RUN, scenario, identity(), options)
     except OSError as wrong:
         shutil.rmtree(path, ignore_errors=True)
         raise cannot_write(path, wrong) from None
@@ -141,7 +145,7 @@ class Writer:
         """
         text = self.session.scenario.text
         if text != self.text:  # the step is there before its operations are
-            write_scenario(self.path, self.session.scenario, self.run)
+            write_scenario(self.path, self.session.scenario, self.run, self.session.options)
             self.text = text
         for node, tap in self.session.machine.taps.items():
             if node not in self.files:  # the processes have written it

@@ -29,6 +29,8 @@ from shared.wire import typed
 
 RUN_SCHEMA, SCENARIO_SCHEMA = "uvmp-run/2", "uvmp-scenario/2"
 RUN, SCENARIO, SUFFIX = "run.json", "scenario.json", ".uvmp.jsonl"
+#: source of the patch that the kernel had, to be read and never executed
+PATCH = "patch.py.txt"
 MAX_OPTIONS, MAX_OPTION = 64, 500
 MAX_TOKEN = 4096
 #: options of `uvmp replay` that can stand beside a token, and whether they take a value
@@ -89,6 +91,12 @@ def options_of(options: object) -> tuple[str, ...] | None:
         if not isinstance(value, str) or len(value) > MAX_OPTION or clean(value) != value or value.startswith("--"):
             return None
     return tuple(options)
+
+
+def patch_of(options: object) -> str:
+    """File name of the patch that is among options, as `uvmp replay` takes them; "" if there is none."""
+    words = options_of(options) or ()
+    return words[words.index("--patch") + 1] if "--patch" in words else ""
 
 
 def program_line(token: object) -> str | None:

@@ -68,7 +68,9 @@ def _what(pm: Postmortem, width: int) -> Iterator[str]:
         for sentence in story[:MAX_STORY]:
             yield from _short(wrap("- " + sentence, width, hang="  "), STORY_LINES, width)
     errata = ", ".join(erratum["id"] + (f" ({erratum['row']})" if erratum["row"] else "") for erratum in pm.errata)
-    yield from _short(fold_text(errata or "none (the repaired kernel)", width, "  errata: ", " " * 10), 2, width)
+    yield from _short(fold_text(errata or pm.no_errata, width, "  errata: ", " " * 10), 2, width)
+    if pm.patch:
+        yield from _short(fold_text(pm.patch_words, width, "  patch: ", " " * 9), 2, width)
 
 
 def _rows(pm: Postmortem, width: int, room: int) -> list[str]:

@@ -115,7 +115,9 @@ def _head(pm: Postmortem, width: int) -> Iterator[str]:
         if erratum["source"]:
             yield from _labelled("", erratum["source"], width)
     if not pm.errata:
-        yield from _labelled("errata", "none (the repaired kernel)", width)
+        yield from _labelled("errata", pm.no_errata, width)
+    if pm.patch:
+        yield from _labelled("patch", pm.patch_words, width)
     if finding is not None:
         who = f", seen by {finding.context}" if finding.context else ""
         source = "" if pm.ended else f", taken from its {pm.source}"
