@@ -34,6 +34,7 @@ def test_a_field_s_site_is_visited_where_it_is_about_to_be_used() -> None:
     site = Site("uvm_fault", "flags")
     used, other = ("store", 7, (None, "flags", 3, 0)), ("load", 7, (None, "owner", 3, 0))
     assert site.visited(at("uvm_fault", asks=used)) and not site.visited(at("uvm_wait", asks=used))
+    assert site.visited(at("uvm_fault", asks=("load", *used[1:])))
     assert not site.visited(at("uvm_fault", asks=other)) and not site.visited(at("uvm_fault"))
     assert not site.visited(at("uvm_fault", asks=("lock", 7, ("w", "flags")))) and str(site) == "uvm_fault:flags"
 
@@ -53,6 +54,61 @@ def test_most_changes_of_priorities_come_at_visits() -> None:
             near.pick(able, able[0])
             near.passed(2)
     assert near.most == {Site("uvm_fault"): 30} and aimed > anywhere > 50
+
+
+SITES = [Site("uvm_fault"), Site("uvm_wait"), Site("exit1")]
+
+
+def learned(near: Near) -> Near:
+    """It knows that an execution has 200 points, and how often it can be at each site."""
+    for site, visits in enumerate((7, 5, 3)):
+        near.learn((200, site, visits))
+    return near
+
+
+def played(near: Near) -> list[tuple[Site, dict[int, float], dict[int, float]]]:
+    """Its aims and changes in some executions."""
+    return [(near.site, near.lowered, near.changes) for _ in range(40) if near.new_execution()]
+
+
+def test_each_site_has_its_executions_and_its_own_visits() -> None:
+    """Chosen alike; the most visits that any execution had are known, and more are learned."""
+    near = learned(Near(SITES, 1, 9))
+    seen: dict[Site, list[int]] = {site: [] for site in SITES}
+    for _ in range(900):
+        assert near.new_execution()
+        seen[near.site].append(max(near.lowered, default=0))
+    assert [max(visits) for visits in seen.values()] == [7, 5, 3]
+    assert all(abs(len(visits) - 300) < 60 for visits in seen.values())
+    near.learn((200, 1, 4))
+    near.learn((200, 2, 6))
+    assert near.most == dict(zip(SITES, (7, 5, 6), strict=True)) and near.longest == 200
+
+
+def test_what_an_execution_teaches_is_how_long_it_was_and_how_often_at_its_site() -> None:
+    near = Near(SITES, 1)
+    near.new_execution()
+    visitor, other = at(near.site.function), at("elsewhere")
+    for thread in (visitor, other, visitor):
+        near.pick([thread], thread)
+    assert near.lesson() == (3, SITES.index(near.site), 2)
+    assert near.lesson()[0] == near.lesson()[2] == 0, "it is told once"
+
+
+def test_who_is_told_all_that_it_knows_aims_as_it_would() -> None:
+    near, told = learned(Near(SITES, 5)), Near(SITES, 5)
+    told.learn((900, 2, 50))
+    told.know(near.knowledge())
+    assert told.knowledge() == near.knowledge() and near.knowledge()[1] == [7, 5, 3]
+    assert told.most == near.most and told.longest == near.longest == 200
+    assert played(told) == played(near)
+
+
+def test_the_seed_and_the_depth_are_those_of_pct() -> None:
+    """Seed 0 and three ordering constraints if nobody says more."""
+    assert played(Near(SITES)) == played(Near(SITES, 0, 3)) != played(Near(SITES, 1, 3))
+    for depth in (2, 3, 5):
+        assert all(len(changes) == depth - 1 for _, _, changes in played(Near(SITES, 0, depth)))
 
 
 def test_a_change_at_a_visit_lets_the_other_one_go_on() -> None:

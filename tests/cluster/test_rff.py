@@ -85,6 +85,12 @@ def test_what_is_known_is_not_told_again() -> None:
     )
 
 
+def test_the_part_of_a_context_is_its_name_without_the_number() -> None:
+    rff = Rff(1)
+    execution(rff, asking("2X1X", "set", "store", X), asking("X1", "set", "store", Y), asking("X23", "", "store", Y))
+    assert [kind for _, kind, *_ in rff.lesson()[1]] == [("2X1X", "set"), ("X", "set"), ("X", "")]
+
+
 def test_a_request_for_a_lock_reads_from_the_last_one_and_a_release_is_nothing() -> None:
     rff = Rff(1)
     takes, tries = asking("A", "set", "lock", L), asking("B", "check", "try", L)
@@ -241,6 +247,10 @@ def scripted(rff: Rff, *draws: float) -> Rff:
     left: Iterator[float] = iter(draws)
     rff.draw = lambda: next(left)
     return rff
+
+
+def test_the_dice_are_those_of_the_seed() -> None:
+    assert [Rff().draw() for _ in range(2)] == [Rff(0).draw() for _ in range(2)] != [Rff(1).draw() for _ in range(2)]
 
 
 def test_at_first_there_is_nothing_to_want() -> None:
