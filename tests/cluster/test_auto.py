@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from cluster.search.auto import TURNS, Auto
+import pytest
+
+from cluster.search.auto import FINDING, TURNS, Auto
 from cluster.search.explore import explore, search
 from cluster.search.strategy import DefaultFirst, Stay, Strategy
-from nodes.cpu import Thread
-from tests.kit import scenario
+from tests.kit import scenario, threads
 
 
 class Counted(Stay):
@@ -57,6 +58,52 @@ def test_a_finding_is_worth_more_than_a_class() -> None:
     assert last["b"] > last["a"] >= last["c"]
 
 
+def test_a_turn_is_credited_to_whoever_had_it() -> None:
+    auto = portfolio(a=9, b=9)
+    assert auto.turn() == "" and auto.learns()
+    assert auto.new_execution() and auto.turn() == "a"
+    for new, finding in ((True, False), (False, True), (True, True), (False, False)):
+        auto.reward(new, finding)
+    assert auto.gained == {"a": 2 + 2 * FINDING, "b": 0}
+
+
+def test_the_turns_of_a_batch_are_evenly_mixed() -> None:
+    """In proportion to the weights: of 8 turns each has its own, and 3/4 and 1/4 of the other 6."""
+    auto = Auto({"a": Counted(), "b": Counted()}, {"a": 3, "b": 1})
+    assert "".join(played(auto, 4 * TURNS)) == "abaabaaa"
+
+
+@pytest.mark.parametrize(
+    ("weights", "spent", "gained"),
+    [
+        ((1, 1, 1, 1), (0, 0, 0, 0), (9, 0, 0, 0)),
+        ((1, 1, 1, 1), (1, 3, 5, 9), (0, 0, 0, 0)),
+        ((1, 1, 1, 1), (1, 5, 5, 9), (0, 1, 2, 5)),
+        ((5, 2, 4, 9), (7, 0, 3, 30), (3, 0, 2, 25)),
+        ((9, 9, 9, 1), (2, 2, 2, 999), (2, 2, 2, 0)),
+    ],
+)
+def test_beyond_its_own_a_strategy_has_turns_by_its_weight_and_what_it_has_come_to(
+    weights: tuple[int, ...], spent: tuple[int, ...], gained: tuple[int, ...]
+) -> None:
+    """At the rate of new classes, as if each had had one more turn, in which it came to a new class."""
+    auto = Auto({name: Counted() for name in "abcd"}, dict(zip("abcd", weights, strict=True)))
+    auto.spent, auto.gained = dict(zip("abcd", spent, strict=True)), dict(zip("abcd", gained, strict=True))
+    count = TURNS * sum(weights)
+    turns = Counter(played(auto, count))
+    rates = [weight * (new + 1) / (past + 1) for weight, past, new in zip(weights, spent, gained, strict=True)]
+    for name, rate in zip("abcd", rates, strict=True):
+        assert abs(turns[name] - (1 + (count - 4) * rate / sum(rates))) < 1 and turns[name] >= 1
+
+
+def test_what_a_strategy_comes_to_counts_from_the_next_batch_on_even_if_another_one_ends() -> None:
+    auto = portfolio(a=1, b=99, c=99)
+    assert played(auto, 1) == ["a"]
+    auto.gained["c"] = 50
+    assert played(auto, 4) == ["b", "c", "b", "c"]
+    assert played(auto, 2 * TURNS).count("b") == 1
+
+
 def test_who_has_nothing_left_to_try_leaves_its_turns_to_the_others() -> None:
     auto = portfolio(a=2, b=5)
     assert Counter(played(auto, 7)) == {"a": 2, "b": 5}
@@ -67,6 +114,9 @@ class Everywhere(Stay):
     def everywhere(self) -> bool:
         return True
 
+    def choose(self, n: int) -> int:
+        return n - 1
+
 
 def test_the_engine_asks_whoever_has_the_turn() -> None:
     """Not the portfolio around it: that would be asked at points at which the other says that it stays."""
@@ -75,8 +125,8 @@ def test_the_engine_asks_whoever_has_the_turn() -> None:
     first = DefaultFirst(auto)
     assert first.new_execution() and first.turn() == "default schedule" and not first.chooser().everywhere()
     assert first.new_execution() and first.turn() == "one" and first.chooser() is inner
-    thread = Thread("A", "cpu0", lambda: None)
-    assert auto.pick([thread], None) is thread and auto.choose(3) == 0
+    able = threads(2)
+    assert auto.pick(able, able[1]) is able[1] and auto.choose(3) == 2
 
 
 def test_a_seed_means_one_search() -> None:

@@ -208,6 +208,8 @@ def test_a_draw_holds_until_the_selected_operation_is_performed() -> None:
     assert surw.pick(able, None) is able[1] and not surw.drawn and surw.left == {"A": 1, "B": 0}
     execution(surw, able[1], able[1])
     assert surw.left == {"A": 1, "B": 0}, "nobody has less than none"
+    execution(surw, stores("C"))
+    assert surw.left == {"A": 1, "B": 0, "C": 0}, "nor has anybody who was not known to come"
 
 
 def test_another_location_changes_nothing_of_the_draw() -> None:
