@@ -71,6 +71,13 @@ def test_a_number_has_as_many_bytes_as_it_needs() -> None:
         parse(str(Token("S3a", "0123abcd", "cafe0123", (Deviation("A", most + 1, "wait", "A"),))))
 
 
+@pytest.mark.parametrize("name", ["A", "AB", "ABC"])
+def test_a_body_may_end_with_any_letter(name: str) -> None:
+    """Only what fills up the last three bytes is left away."""
+    tokens = [Token("S3a", "0123abcd", "cafe0123", (Deviation(name, n, "wait", name),)) for n in range(128)]
+    assert [parse(str(token)) for token in tokens] == tokens
+
+
 @pytest.mark.parametrize("length", range(61, 68))
 def test_names_may_have_any_length(length: int) -> None:
     """Their length, times two, is 128 at 64: more than a byte has."""
@@ -231,6 +238,7 @@ def test_a_body_is_packed_in_the_shorter_of_two_ways() -> None:
         (b"d\x02A\x01\x85", "half a number"),
         (b"d\x02A\x01" + b"\xff" * 5 + b"\x01", "a number that is too large"),
         (b"d\x02;\x01\x05", "not the name of a context"),
+        (b"d\x02\x7f\x01\x05", "not the name of a context"),
         (b"d\x02\xff\x01\x05", "out of range"),
         (b"d\x06A", "names that are too long"),
         (b"d\x85", "half a number"),
@@ -239,7 +247,7 @@ def test_a_body_is_packed_in_the_shorter_of_two_ways() -> None:
         (b"d\x02A" + b"\x01\x05" * (MAX_DEVIATIONS + 1), "not a list of deviations"),
         (b"y" + zlib.compress(b"\x02A\x01\x05")[:-1], NO_PACKING),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_what_is_wrong_with_a_dense_body_is_told(raw: bytes, says: str) -> None:
     with pytest.raises(UserMistake) as caught:
