@@ -126,7 +126,7 @@ def test_the_engine_asks_whoever_has_the_turn() -> None:
     assert first.new_execution() and first.turn() == "default schedule" and not first.chooser().everywhere()
     assert first.new_execution() and first.turn() == "one" and first.chooser() is inner
     able = threads(2)
-    assert auto.pick(able, able[1]) is able[1] and auto.choose(3) == 2
+    assert auto.pick(able, able[1]) is able[1] and auto.pick(able, None) is able[0] and auto.choose(3) == 2
 
 
 def test_a_seed_means_one_search() -> None:

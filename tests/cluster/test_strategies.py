@@ -6,7 +6,6 @@ import random
 from abc import ABC
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from inspect import isabstract
 from itertools import islice
 from pkgutil import iter_modules
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 from cluster import search
 from cluster.boot import prepare
 from cluster.search import SEARCHING, STRATEGIES, SYSTEMATIC, make, portfolio
-from cluster.search.bounded import Delays, Preemptions
+from cluster.search.bounded import Bounded, Delays, Preemptions
 from cluster.search.classes import Classes
 from cluster.search.dpor import Optimal, Subtree
 from cluster.search.explore import explore
@@ -28,8 +27,9 @@ from cluster.search.pos import Pos
 from cluster.search.readsfrom import ReadsFrom
 from cluster.search.rff import KEPT, Rff
 from cluster.search.steer import Attempt, Predict
-from cluster.search.strategy import DefaultFirst, Plain, SearchOver, Stay, Strategy, default
+from cluster.search.strategy import DefaultFirst, Plain, Sampling, SearchOver, Stay, Strategy, Systematic, default
 from cluster.search.surw import MOST, Surw
+from cluster.search.systematic import Stepwise
 from cluster.search.touch import NOTHING
 from cluster.search.trace import Event
 from cluster.search.walk import RandomWalk
@@ -307,8 +307,9 @@ def test_the_default_schedule_finds_nothing(program: Callable[[], Toy]) -> None:
     assert found_by(lambda toy: Stay(), program) is None
 
 
-#: strategies that search nothing themselves -> why they are not among them
-NO_SEARCH = {
+#: classes of strategies that search nothing themselves -> why they are not among them
+NO_SEARCH: dict[object, str] = {
+    **dict.fromkeys((Strategy, Sampling, Systematic, Stepwise, Bounded), "the base of others"),
     Stay: "the default schedule",
     DefaultFirst: "the default schedule before another strategy",
     Classes: "another strategy, whose executions it compares",
@@ -361,10 +362,10 @@ def test_what_a_strategy_says_of_its_fields_holds(strategy: str, program: Callab
     assert all(INVARIANTS[strategy](made) for _ in islice(executions(toy.sim, made), 100))
 
 
-def kinds_of(strategy: type[Strategy]) -> set[type[Strategy]]:
-    """The classes of the project that can be made from this one."""
+def kinds_of(strategy: type[object]) -> set[object]:
+    """The class of a strategy, and those of the project that are derived from it."""
     kinds = {kind for derived in strategy.__subclasses__() for kind in kinds_of(derived)}
-    return kinds if isabstract(strategy) or not strategy.__module__.startswith("cluster.") else {strategy, *kinds}
+    return {strategy, *kinds} if strategy.__module__.startswith("cluster.") else kinds
 
 
 def test_every_strategy_is_among_them() -> None:
@@ -372,7 +373,7 @@ def test_every_strategy_is_among_them() -> None:
     assert HEARTLESS.keys() == WHOLE.keys() >= (STRATEGIES.keys() | SYSTEMATIC.keys()) - {"stay"}
     for module in iter_modules(search.__path__, "cluster.search."):
         import_module(module.name)
-    tried = {type(make(crosswise())) for make in WHOLE.values()}
+    tried: set[object] = {type(make(crosswise())) for make in WHOLE.values()}
     assert kinds_of(Strategy) - tried == NO_SEARCH.keys()
 
 
