@@ -158,7 +158,7 @@ def declares(name: str, sentence: str) -> None:
         raise UserMistake(f"expected the id of an erratum, function.what-it-does; found {name!r}")
     if name in ERRATA or name in patch.declared:
         raise UserMistake(f"erratum {name} exists already")
-    if not isinstance(sentence, str) or not sentence.strip():
+    if not sentence.strip():
         raise UserMistake(f"expected the defect of {name} in one sentence; found {sentence!r}")
     patch.declared[name] = sentence
 

@@ -305,8 +305,8 @@ def test_every_decision_has_a_number_and_an_alternative() -> None:
 
 # -- what is named exists ---------------------------------------------------------------
 
-#: names of files that a reader makes, or a run
-THEIRS = {"mine.yaml", "fix.py", "FILE.py", "ID.yaml", "NAME.yaml", "run.json", "scenario.json"}
+#: names of files that a reader makes, or a run; "patch.py" is what PATH sees of patch.py.txt
+THEIRS = {"mine.yaml", "fix.py", "FILE.py", "ID.yaml", "NAME.yaml", "run.json", "scenario.json", "patch.py"}
 PATH = re.compile(
     r"(?<![\w./*<-])(?:[\w-]+/)*[\w-]+\.(?:py|md|yaml|txt|json|toml)\b(?!\w)"
     r"|(?<![\w./-])(?:shared|nodes|cluster|tests|configs)/[\w/]*\w/?"

@@ -390,7 +390,8 @@ def test_repeated_runs_on_a_full_disk_tell_what_they_found(tmp_path: Path) -> No
 def test_the_token_of_a_scenario_of_ones_own_asks_for_its_file(tiny: Path) -> None:
     token = document("run", tiny)["token"]
     told = error_of(uvmp("replay", token))
-    assert told == "TOKEN: the token is of 'tiny', which is not a shipped scenario; give its file: --scenario FILE"
+    asked = "which is not a shipped scenario; give its file: --scenario FILE"
+    assert told == f"TOKEN: the token is of 'tiny', {asked} (of a Python program: call cluster.api.replay in Python)"
     assert uvmp("replay", token, "--scenario", tiny).exit_code == 0
 
 

@@ -135,7 +135,6 @@ ZERO = "@replaces('uvm_pagezero')\n"
         (f"{HEAD}declares('amap_cow_now.nanon-freed-locked', 'Again.')\n", 3, "already"),
         (f"{HEAD}declares('x.y', '')\n", 3, "expected the defect of x.y in one sentence; found ''"),
         (f"{HEAD}\ndeclares('x.y', ' \\n')\n", 4, "in one sentence"),
-        (f"{HEAD}declares('x.y', None)\n", 3, "in one sentence; found None"),
         (f"{HEAD}original('uvm_pagezero')\n", 3, "is not replaced"),
     ],
 )
