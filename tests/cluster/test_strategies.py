@@ -44,7 +44,20 @@ from shared.port.lockref import LockRef
 from shared.port.port import KASSERT, kernel
 from shared.scenario.model import STRATEGIES as BOUND_STRATEGIES
 from shared.wire.messages import OPERATIONS
-from tests.kit import OTHER, SHIPPED, THING, Exhaust, Script, Toy, executions, make_structs, scenario, threads
+from tests.kit import (
+    OTHER,
+    SHIPPED,
+    THING,
+    THING1,
+    Exhaust,
+    Script,
+    Thing,
+    Toy,
+    executions,
+    make_structs,
+    scenario,
+    threads,
+)
 
 
 def both(first: LockRef, second: LockRef) -> None:
@@ -272,15 +285,28 @@ def window(first: LockRef, second: LockRef) -> None:
     both(first, second)
 
 
-def window_far_away() -> Toy:
-    """The two locks crosswise, behind so many operations that a change of priorities seldom hits."""
+def window_behind(count: int) -> Toy:
+    """The two locks crosswise, behind so many stores of each context to a field that the other one does not use."""
 
-    def body(first: LockRef, second: LockRef) -> None:
-        stores([1] * 600)
+    def body(own: Thing, first: LockRef, second: LockRef) -> None:
+        for _ in range(count):
+            own.h = 1
         window(first, second)
 
-    bodies = {"A": (0, lambda: body(THING.lk, OTHER.lk)), "B": (1, lambda: body(OTHER.lk, THING.lk))}
+    bodies = {
+        "A": (0, lambda: body(THING, THING.lk, OTHER.lk)),
+        "B": (1, lambda: body(THING1, OTHER.lk, THING.lk)),
+    }
     return Toy(make_structs, bodies, {"race": "off", "lockorder": "off"})
+
+
+def window_far_away() -> Toy:
+    """A change of priorities anywhere seldom hits the window."""
+    return window_behind(600)
+
+
+def window_close_by() -> Toy:
+    return window_behind(3)
 
 
 #: strategy -> the program that it needs its heart for, and strategies that find nothing there
@@ -353,7 +379,7 @@ INVARIANTS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-@pytest.mark.parametrize("program", [crosswise, one_write_of_many, last_of_many])
+@pytest.mark.parametrize("program", [crosswise, one_write_of_many, last_of_many, window_close_by])
 @pytest.mark.parametrize("strategy", INVARIANTS)
 def test_what_a_strategy_says_of_its_fields_holds(strategy: str, program: Callable[[], Toy]) -> None:
     """Whenever an execution has ended."""
