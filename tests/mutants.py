@@ -32,7 +32,6 @@ TESTS = {
     "cluster/search/pct": ["tests/cluster/test_strategies.py"],
     "cluster/search/pos": ["tests/cluster/test_pos.py"],
     "cluster/search/rff": ["tests/cluster/test_rff.py"],
-    "cluster/search/steer": ["tests/cluster/test_predict.py"],
     "cluster/search/strategy": ["tests/cluster/test_strategies.py"],
     "cluster/search/surw": ["tests/cluster/test_surw.py"],
     "cluster/search/walk": ["tests/cluster/test_strategies.py"],
