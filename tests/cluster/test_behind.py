@@ -23,7 +23,7 @@ from cluster.sim.engine import Sim
 from shared.errors import Exit
 from shared.journal.cut import cut, part
 from shared.journal.order import linearize, operations
-from shared.journal.record import Journals
+from shared.journal.record import Held, Journals, held
 from tests.cluster import brute
 from tests.cluster.programs import DEFECTS
 from tests.kit import executions, run_recorded, scenario, uvmp
@@ -79,7 +79,7 @@ def test_nobody_finds_what_the_beginning_has_made_impossible(name: str) -> None:
 # -- those that see everything ---------------------------------------------------------------
 
 
-def a_beginning(bodies: list[list[brute.Statement]], dice: random.Random) -> Journals:
+def a_beginning(bodies: list[list[brute.Statement]], dice: random.Random) -> Held:
     """Of one of the first executions of a program, some operations."""
     sim = Sim(*prepare(brute.program(bodies).scenario()), set())
     journals: list[Journals] = []
@@ -87,7 +87,7 @@ def a_beginning(bodies: list[list[brute.Statement]], dice: random.Random) -> Jou
         assert sim.journals is not None
         journals.append({name: journal.records for name, journal in sim.journals.items()})
     chosen = dice.choice(journals)
-    return cut(chosen, dice.randrange(operations(chosen) + 1))
+    return held(cut(chosen, dice.randrange(operations(chosen) + 1)))
 
 
 def judge(kind: Callable[[], Stepwise], seed: int, most: int) -> int:

@@ -389,9 +389,9 @@ def test_what_a_strategy_says_of_its_fields_holds(strategy: str, program: Callab
 
 
 def kinds_of(strategy: type[object]) -> set[object]:
-    """The class of a strategy, and those of the project that are derived from it."""
+    """The class of a strategy, and those of the package that are derived from it."""
     kinds = {kind for derived in strategy.__subclasses__() for kind in kinds_of(derived)}
-    return {strategy, *kinds} if strategy.__module__.startswith("cluster.") else kinds
+    return {strategy, *kinds} if strategy.__module__.startswith("cluster.search.") else kinds
 
 
 def test_every_strategy_is_among_them() -> None:
