@@ -28,6 +28,8 @@ from tests.cluster.test_resume import SCENES, performed, torn
 from tests.kit import OTHER, THING, Toy, make_structs, run_recorded, scenario, went_on_before_an_interrupt
 from tests.nodes.in_threads import Threads
 
+pytestmark = pytest.mark.wide
+
 #: which accesses to the named words are late: a CPU that did not wait for its first store would be caught
 UNLUCKY = {
     "litmus-mp": {("cpu0", "memory0"): 0.1, ("cpu1", "memory1"): 0.03},
