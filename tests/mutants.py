@@ -24,6 +24,12 @@ TESTS = {
     "cluster/postmortem/load": ["tests/cluster/test_load.py"],
     "cluster/runs/token": ["tests/cluster/test_token.py"],
     "cluster/search/auto": ["tests/cluster/test_auto.py"],
+    "cluster/search/dpor": [
+        "tests/cluster/test_dpor.py",
+        "tests/cluster/test_share.py",
+        "tests/cluster/test_choices.py",
+        "tests/cluster/test_exhaust.py",
+    ],
     "cluster/search/explore": ["tests/cluster/test_explore.py"],
     "cluster/search/follow": ["tests/cluster/test_strategies.py"],
     "cluster/search/measure": ["tests/cluster/test_measure.py"],
