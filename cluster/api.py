@@ -356,7 +356,7 @@ def live(program: Program, token: str | None = None, seed: int = 0) -> Report:
     from cluster.runs.parity import token_of_live
 
     scenario = program.scenario()
-    must_be_importable([program.setup, *program.threads, *([program.check] if program.check else [])])
+    must_be_importable(program._functions())
     wanted = None if token is None else replay(program, token).outcome
     with ray_session() as ray:
         machine = LiveMachine(ray, scenario, transport="sockets")  # (its journals are not replayed)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from click.testing import CliRunner, Result
 
@@ -16,7 +16,8 @@ from cluster.machine import Machine
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import recorded
 from cluster.search.explore import Exploration, explore
-from cluster.search.strategy import SearchOver, Stay, Strategy, default
+from cluster.search.strategy import Sampling, SearchOver, Stay, Strategy, default
+from cluster.search.touch import Location
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
 from nodes.cpu import Processor, Thread
@@ -398,3 +399,32 @@ def threads(count: int) -> list[Thread]:
     for order, thread in enumerate(made):
         thread.order = order
     return made
+
+
+# -- a sampling strategy without an engine
+
+Taught = TypeVar("Taught", bound=Sampling)
+
+
+def asking(name: str, function: str, code: str, place: Location) -> Thread:
+    """A context in a kernel function that is about to perform an operation on a location."""
+    thread = Thread(name, "cpu0", lambda: None)
+    Processor("cpu0", [thread])
+    thread.reset()
+    thread.parked = False
+    thread.stack.append(function)
+    field = code in ("load", "store")
+    thread.asks = (code, 7, (None, "f", place >> 48, 0)) if field else (code, place >> 4, ())
+    return thread
+
+
+def execution(strategy: Strategy, *threads: Thread) -> None:
+    """The strategy is asked about these operations, one after another."""
+    for thread in threads:
+        assert strategy.pick([thread], None) is thread
+
+
+def learned(strategy: Taught) -> Taught:
+    """It has learned of its last execution."""
+    strategy.learn(strategy.lesson())
+    return strategy

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from cluster.search.pos import LASTS, Pos
 from cluster.search.touch import FIELD, location
 from nodes.cpu import Thread
-from tests.cluster.test_rff import asking
+from tests.kit import asking
 
 X, Y = location(FIELD, 7, 1), location(FIELD, 7, 2)
 

@@ -10,23 +10,12 @@ import pytest
 from cluster.search.rff import KEPT, NOBODY, PAIRS, Kind, Pair, Rff
 from cluster.search.strategy import FIRST_GUESS, Patience
 from cluster.search.touch import CHANNEL, FIELD, LOCK, Location, location
-from nodes.cpu import Processor, Thread
+from nodes.cpu import Thread
+from tests.kit import asking, execution, learned
 
 X, Y, Z = (location(FIELD, 7, slot) for slot in (1, 2, 3))
 L, M = location(LOCK, 5), location(LOCK, 6)
 SETTER, CHECKER, OTHER = ("A", "set"), ("B", "check"), ("C", "look")
-
-
-def asking(name: str, function: str, code: str, place: Location) -> Thread:
-    """A context in a kernel function that is about to perform an operation on a location."""
-    thread = Thread(name, "cpu0", lambda: None)
-    Processor("cpu0", [thread])
-    thread.reset()
-    thread.parked = False
-    thread.stack.append(function)
-    field = code in ("load", "store")
-    thread.asks = (code, 7, (None, "f", place >> 48, 0)) if field else (code, place >> 4, ())
-    return thread
 
 
 def sets(place: Location = X) -> Thread:
@@ -39,17 +28,6 @@ def checks(place: Location = X) -> Thread:
 
 def looks(place: Location = X) -> Thread:
     return asking("C1", "look", "load", place)
-
-
-def execution(rff: Rff, *threads: Thread) -> None:
-    """These operations, one after another."""
-    for thread in threads:
-        assert rff.pick([thread], None) is thread
-
-
-def learned(rff: Rff) -> Rff:
-    rff.learn(rff.lesson())
-    return rff
 
 
 # -- what it notes -----------------------------------------------------------------------------------

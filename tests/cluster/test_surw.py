@@ -9,7 +9,7 @@ from cluster.search.strategy import FIRST_GUESS
 from cluster.search.surw import MOST, Surw
 from cluster.search.touch import FIELD, LOCK, NOTHING, Location, location
 from nodes.cpu import Thread
-from tests.cluster.test_rff import asking
+from tests.kit import asking, execution, learned
 
 X, Y, Z = (location(FIELD, 7, slot) for slot in (1, 2, 3))
 L = location(LOCK, 5)
@@ -21,17 +21,6 @@ def stores(name: str, place: Location = X) -> Thread:
 
 def loads(name: str, place: Location = X) -> Thread:
     return asking(name, "f", "load", place)
-
-
-def execution(surw: Surw, *threads: Thread) -> None:
-    """These operations, one after another."""
-    for thread in threads:
-        assert surw.pick([thread], None) is thread
-
-
-def learned(surw: Surw) -> Surw:
-    surw.learn(surw.lesson())
-    return surw
 
 
 # -- what it learns ---------------------------------------------------------------------------------
