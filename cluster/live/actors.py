@@ -10,8 +10,9 @@ Three defaults of Ray are changed while it starts. Ray would exit at once on
 SIGTERM; the command keeps its own handler. Ray's processes would be in our
 process group, where a signal to the group (Ctrl-C, timeout(1)) ends them too
 early; they get their own group. If we are killed, they still end. Ray would
-replace a loopback address by another address of this computer, and then listen on
-all network interfaces.
+replace a loopback address by another address of this computer: a private Ray would
+then listen on all network interfaces, and a Ray that listens on loopback alone
+would be sought, without end, where it is not.
 """
 
 from __future__ import annotations
@@ -174,7 +175,7 @@ def _start(ray: ModuleType, options: dict[str, object], stack: contextlib.ExitSt
         stack.callback(remove, folder)
         stack.push(end)
     try:
-        with _tamed(ray, private, local):
+        with _tamed(ray, private):
             ray.init(**options)
     except Exception as error:
         where = "on this machine" if local else f"at {options['address']}"
@@ -191,16 +192,15 @@ def _folder() -> str | None:
 
 
 @contextlib.contextmanager
-def _tamed(ray: ModuleType, private: Private, local: bool) -> Iterator[None]:
-    """Ray starts without a handler of its own for SIGTERM, its processes in a group of their own and known to us; if it
-    is `local`, it takes the loopback address for what it is."""
+def _tamed(ray: ModuleType, private: Private) -> Iterator[None]:
+    """Ray starts without a handler of its own for SIGTERM, its processes in a group of their own and known to us; it
+    takes the loopback address for what it is."""
     services, utils = ray._private.services, ray._private.utils
     with contextlib.ExitStack() as stack:
         stack.enter_context(signals.restored())
         stack.enter_context(_replaced(utils, "set_sigterm_handler", lambda was: lambda handler: None))
         stack.enter_context(_replaced(services, "ConsolePopen", lambda was: functools.partial(private.start, was)))
-        if local:
-            stack.enter_context(_replaced(services, "resolve_ip_for_localhost", lambda was: lambda host: host))
+        stack.enter_context(_replaced(services, "resolve_ip_for_localhost", lambda was: lambda host: host))
         yield
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,15 @@ def address(ray_session: Any) -> str:
 @pytest.mark.live
 def test_who_has_the_token_and_a_node_of_the_cluster_is_let_in(address: str) -> None:
     knock(address, "uvmp run")
+
+
+@pytest.mark.live
+def test_a_second_driver_finds_a_ray_that_listens_on_loopback_alone(address: str) -> None:
+    """Ray alone would look for it at another address of this computer, without end."""
+    assert address.startswith("127.0.0.1:")
+    command = [sys.executable, "-m", "cluster.cli", "run", "S4", "--fixed", "--engine", "live", "--address", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0 and "equal in sim" in done.stdout, done.stderr
 
 
 @pytest.mark.live
