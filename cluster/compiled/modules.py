@@ -10,6 +10,7 @@ COMPILED = (
     "shared/uvm",
     "shared/locks",
     "shared/detectors/effects.py",
+    "shared/detectors/invariants",
     "shared/detectors/machine_state.py",
     "shared/detectors/memory_model.py",
     "shared/detectors/oracle.py",

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from cluster.search.explore import explore
+from shared.detectors.invariants import Invariant
 from shared.detectors.machine_state import ContextState, HostState, MachineState, TlbState
 from shared.detectors.verdict import endless, judge, sort_out
 from shared.detectors.waits import Facts, Hold, Wait, WaitGraph
@@ -148,6 +149,7 @@ def test_a_noted_verdict_is_a_note() -> None:
 
 ORACLE = Finding("oracle", "memory oracle: two values")
 INVARIANT = Finding("invariant", "FREE-1: a count is wrong")
+BROKEN = Invariant("FREE-1", "a count is right", "", lambda snapshot: iter([("it is wrong", "uvmexp")]))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +172,7 @@ def test_what_is_only_noted_hides_nothing(
     """
     toy = Toy(make_structs, {"A": (0, sleeping)}, OFF)
     toy.run()
-    monkeypatch.setattr("shared.detectors.verdict.check", lambda snapshot: [INVARIANT])
+    monkeypatch.setattr("shared.detectors.invariants.register._in_order", lambda: [BROKEN])
     findings = judge(toy.machine.state(), levels, ORACLE)
     finding, notes = sort_out(findings, levels)
     assert [*(note.kind for note in notes), *([finding.kind, "stop"] if finding else [])] == told

@@ -17,6 +17,7 @@ import pytest
 from shared.detectors.invariants import INVARIANTS, NODE_INVARIANTS, Snapshot, check
 from shared.detectors.invariants.snapshot import MOD, PROT, WIRED
 from shared.findings import FINDINGS
+from shared.locks.table import LockState, Want
 from shared.port.heap import HEADER, Heap
 from shared.port.port import ANY_GEN
 from shared.port.struct import KIND_SHIFT, KINDS, Array, Struct
@@ -120,7 +121,7 @@ class World:
         self.frames = [(frame, *[0] * (WORDS - 1)) for frame in range(14)]
         self.slots = {3: self.frames[1], 4: (77,) * WORDS}
         self.tlbs: dict[str, tuple[int, dict[int, list[int]]]] = {}
-        self.locks: list[Any] = []
+        self.locks: list[LockState] = []
         for kind in (Uvm, Uvmexp, PageQueue, PageQueue, PageQueue, FreeQueue):
             self.add(kind)
         self.set(uvmexp, freemin=6, reserve_kernel=5, paging=0, swpages=32, swpginuse=4, swpgonly=2)
@@ -483,7 +484,8 @@ def freed_while_in_an_amap(w: World) -> object:
 
 @breaks("ANON-4")
 def freed_locked(w: World) -> object:
-    w.locks = [[w.anons[6].lock_key("an_lock"), [["A", "w", "amap_cow_now"]], [["B", "w", "uvm_fault"]]]]
+    holders, waiters = [Want("A", "w", "amap_cow_now")], [Want("B", "w", "uvm_fault")]
+    w.locks = [LockState(w.anons[6].lock_key("an_lock"), holders, waiters)]
     return w.anons[6]
 
 
@@ -1001,13 +1003,13 @@ def cached_as_modified_after_clear_modify(w: World) -> object:
 
 @breaks("LOCK-1")
 def map_left_locked(w: World) -> object:
-    w.locks = [[w.maps[1].lock_key("lock"), [["B", "r", "uvm_fault"]], []]]
+    w.locks = [LockState(w.maps[1].lock_key("lock"), [Want("B", "r", "uvm_fault")], [])]
     return "vmmap:1"
 
 
 @breaks("LOCK-1")
 def anon_in_use_left_locked(w: World) -> object:
-    w.locks = [[w.anons[0].lock_key("an_lock"), [["B", "w", "uvm_fault"]], []]]
+    w.locks = [LockState(w.anons[0].lock_key("an_lock"), [Want("B", "w", "uvm_fault")], [])]
     return w.anons[0]
 
 

@@ -35,7 +35,7 @@ from shared.uvm.structs import (
 
 
 @invariant("LOCK-1", "no lock is held at rest", source="LOCKDEBUG")
-def _(s: Snapshot) -> Iterator[Violation]:
+def no_lock_is_held(s: Snapshot) -> Iterator[Violation]:
     for key, holders, waiters in s.locks:
         if holders and key >> LOCK_SHIFT in s.free_anons:
             continue  # ANON-4
@@ -47,7 +47,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("PROC-1", "a process that runs has an address space, one that has exited has none", source="kern_exit.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def running_processes_have_address_spaces(s: Snapshot) -> Iterator[Violation]:
     for proc in s.all(Proc):
         stat, vmspace = s.num(proc, "p_stat"), s.follow(proc, "p_vmspace", Vmspace)
         if stat == SRUN and (vmspace is None or s.follow(vmspace, "vm_map", VmMap) is None):
@@ -57,7 +57,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("LEAK-1", "every struct that is allocated is in use", source="uvm_map.c, uvm_amap.c, uvm_pager.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def allocated_structs_are_in_use(s: Snapshot) -> Iterator[Violation]:
     spaces = {s.get(proc, "p_vmspace") for proc in s.all(Proc)}
     maps = {s.get(vmspace, "vm_map") for vmspace in s.all(Vmspace)}
     entries = {entry for ring in s.entries.values() for entry in ring.items}
@@ -93,7 +93,7 @@ def _leaked(structs: Iterable[Struct], in_use: Collection[object], why: str) -> 
 
 
 @invariant("LEAK-2", "every pmap is that of a map, and every map has one", source="pmap(9)")
-def _(s: Snapshot) -> Iterator[Violation]:
+def pmaps_belong_to_maps(s: Snapshot) -> Iterator[Violation]:
     of = {s.num(map, "pmap"): map for map in s.entries}
     for pmap in sorted(s.pmaps):
         if pmap not in of:

@@ -24,7 +24,7 @@ from shared.uvm.structs import Amap, Page, UvmObject, VmMap, VmMapEntry, VmMapIn
 
 
 @invariant("MAP-1", "a map's entries form a ring through its header; hint is on it", source="uvm_map.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def entries_form_a_ring(s: Snapshot) -> Iterator[Violation]:
     for map, ring in s.entries.items():
         yield from ((f"{map}: {text}", subject) for text, subject in ring.faults)
         if ring.faults:
@@ -39,7 +39,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("MAP-2", "entries are whole pages within the map, sorted, and do not overlap", source="uvm_map.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def entries_are_sorted(s: Snapshot) -> Iterator[Violation]:
     for map, ring in s.entries.items():
         at, last = s.num(map, "min_offset"), s.num(map, "max_offset")
         for entry in ring.items:
@@ -50,7 +50,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("MAP-3", "nentries and size are those of a map's entries", source="uvm_map.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def nentries_and_size_are_those_of_entries(s: Snapshot) -> Iterator[Violation]:
     for map, ring in s.entries.items():
         if ring.faults:
             continue
@@ -61,14 +61,14 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("MAP-4", "an entry that needs a copy is copy-on-write", source="uvm_map.h")
-def _(s: Snapshot) -> Iterator[Violation]:
+def needs_copy_implies_copy_on_write(s: Snapshot) -> Iterator[Violation]:
     for entry in s.all(VmMapEntry):
         if s.num(entry, "etype") & (UVM_ET_NEEDSCOPY | UVM_ET_COPYONWRITE) == UVM_ET_NEEDSCOPY:
             yield f"{entry} is NEEDSCOPY and not COPYONWRITE", entry
 
 
 @invariant("MAP-5", "an entry's amap has a slot for each of its pages", source="uvm_amap.c, amap_lookups")
-def _(s: Snapshot) -> Iterator[Violation]:
+def amaps_are_as_large_as_entries(s: Snapshot) -> Iterator[Violation]:
     for entry in s.all(VmMapEntry):
         amap = s.get(entry, "aref_amap")
         if amap is None:
@@ -82,7 +82,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("MAP-6", "no map is BUSY or WANTED at rest", source="uvm_map.h, vm_map_busy")
-def _(s: Snapshot) -> Iterator[Violation]:
+def no_map_is_busy(s: Snapshot) -> Iterator[Violation]:
     for map in s.all(VmMap):
         left = s.num(map, "flags") & (VM_MAP_BUSY | VM_MAP_WANTLOCK)
         if left:
@@ -90,7 +90,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("MAP-7", "an entry's protection is within its max_protection", source="uvm_map.c, uvm_map_protect")
-def _(s: Snapshot) -> Iterator[Violation]:
+def protection_is_within_max_protection(s: Snapshot) -> Iterator[Violation]:
     for map, ring in s.entries.items():
         for entry in ring.items:
             protection, most = s.num(entry, "protection"), s.num(entry, "max_protection")
@@ -104,7 +104,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 @invariant(
     "KM-1", "a submap has the addresses and the pmap of the part of kernel_map that it takes over", source="uvm_km.c"
 )
-def _(s: Snapshot) -> Iterator[Violation]:
+def submaps_match_their_entries(s: Snapshot) -> Iterator[Violation]:
     for submap, entry in s.submaps.items():
         parent = s.follow(entry, "map", VmMap)
         ours = s.num(submap, "min_offset"), s.num(submap, "max_offset"), s.num(submap, "pmap")
@@ -116,7 +116,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 @invariant(
     "KM-2", "memory of a kernel object is resident and mapped wired, and its pages are all mapped", source="uvm_km.c"
 )
-def _(s: Snapshot) -> Iterator[Violation]:
+def kernel_memory_is_resident_and_mapped(s: Snapshot) -> Iterator[Violation]:
     table, seen = s.pmaps.get(PMAP_KERNEL, {}), set()
     for map, ring in s.entries.items():
         for entry in ring.items:
@@ -142,7 +142,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 @invariant(
     "KM-3", "every interrupt-safe map is on vmi_list, and its entries are static ones", source="uvm_map.h, uvm_map.c"
 )
-def _(s: Snapshot) -> Iterator[Violation]:
+def interrupt_safe_maps_are_listed(s: Snapshot) -> Iterator[Violation]:
     listed = s.walk(uvm, "vmi_list", VmMapIntrsafe, "vmi_list_next") if uvm.id in s.heap else Walk([], [])
     yield from listed.faults
     for map in s.all(VmMapIntrsafe):
@@ -158,7 +158,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("PTE-1", "a mapping names the page that its map entry has there", source="uvm_fault.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def mappings_name_the_pages_of_entries(s: Snapshot) -> Iterator[Violation]:
     for map, va, pte, entry, anon, page in s.translations:
         there = Page.at(pte[FRAME])
         free = ", which is free" if there.id in s.heap and s.num(there, "pqflags") & PQ_FREE else ""
@@ -173,7 +173,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("PTE-2", "a mapping allows no more than its map entry", source="uvm_map.c, uvm_map_protect")
-def _(s: Snapshot) -> Iterator[Violation]:
+def mappings_allow_no_more_than_entries(s: Snapshot) -> Iterator[Violation]:
     for map, va, pte, entry, _, page in s.sound_translations:
         allowed = VM_PROT_NONE if entry is None else s.num(entry, "protection")
         if pte[PROT] & ~allowed:
@@ -181,7 +181,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("PTE-3", "a page that others may see is not mapped writable", source="uvm_fault.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def shared_pages_are_not_writable(s: Snapshot) -> Iterator[Violation]:
     for map, va, pte, entry, anon, page in s.sound_translations:
         if entry is None or page is None or not pte[PROT] & VM_PROT_WRITE:
             continue
@@ -200,7 +200,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("PTE-4", "a page table in memory counts its translations, and has at least one", source="i386 pmap.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def page_tables_count_translations(s: Snapshot) -> Iterator[Violation]:
     for pmap, number, room, frame, count in s.tables:
         live = sum(vpn // room == number for vpn in s.pmaps.get(pmap, ()))
         if count != live or not live:
@@ -209,7 +209,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("PTE-5", "the pages of a pmap's object are its page tables", source="i386 pmap.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def pages_of_pmap_objects_are_page_tables(s: Snapshot) -> Iterator[Violation]:
     of = {(pmap, frame) for pmap, _, _, frame, _ in s.tables}
     owners = {obj: pmap for pmap, obj in s.pm_objs.items()}
     mine = {(owners.get(s.get(page, "uobject")), page.frame) for page in s.ptps}
@@ -224,7 +224,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("TLB-1", "what a CPU has cached is in the page table, and allows no more than it", source="pmap(9)")
-def _(s: Snapshot) -> Iterator[Violation]:
+def cached_translations_are_in_page_tables(s: Snapshot) -> Iterator[Violation]:
     for cpu, (pmap, cached) in s.tlbs.items():
         table = s.pmaps.get(pmap, {})
         for vpn, (frame, writable, modified, *_) in sorted(cached.items()):

@@ -37,7 +37,7 @@ def _used(s: Snapshot, amap: Amap) -> list[int]:
 
 
 @invariant("AMAP-1", "am_slots[am_bckptr[i]] == i for every used slot i, and am_slots is packed", source="uvm_amap.h")
-def _(s: Snapshot) -> Iterator[Violation]:
+def slots_and_back_pointers_agree(s: Snapshot) -> Iterator[Violation]:
     for amap in s.all(Amap):
         slots, bckptr = s.amap_array(amap, "am_slots"), s.amap_array(amap, "am_bckptr")
         used = _used(s, amap)
@@ -50,7 +50,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("AMAP-2", "am_nused counts the used slots", source="uvm_amap.h")
-def _(s: Snapshot) -> Iterator[Violation]:
+def am_nused_counts_used_slots(s: Snapshot) -> Iterator[Violation]:
     for amap in s.all(Amap):
         used, nused = len(_used(s, amap)), s.num(amap, "am_nused")
         if used != nused:
@@ -58,7 +58,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("AMAP-3", "slots in use are below am_nslot <= am_maxslot, the size of its own arrays", source="uvm_amap.h")
-def _(s: Snapshot) -> Iterator[Violation]:
+def used_slots_are_within_arrays(s: Snapshot) -> Iterator[Violation]:
     for amap in s.all(Amap):
         nslot, maxslot = s.num(amap, "am_nslot"), s.num(amap, "am_maxslot")
         if nslot > maxslot:
@@ -79,7 +79,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("AMAP-4", "am_ref counts the map entries that refer to an amap", source="uvm_amap.h")
-def _(s: Snapshot) -> Iterator[Violation]:
+def am_ref_counts_entries(s: Snapshot) -> Iterator[Violation]:
     for amap in s.all(Amap):
         entries, ref = s.amap_entries[amap.id], s.num(amap, "am_ref")
         if entries and entries != ref:  # none at all: LEAK-1
@@ -87,7 +87,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("AMAP-5", "an amap slot names an anon that is alive", source="uvm_amap.h")
-def _(s: Snapshot) -> Iterator[Violation]:
+def slots_name_live_anons(s: Snapshot) -> Iterator[Violation]:
     for amap in s.all(Amap):
         for slot, anon in enumerate(s.amap_anons[amap.id]):
             if anon is not None and not s.live(anon, Anon):
@@ -132,7 +132,7 @@ def _ppref(s: Snapshot, amap: Amap) -> list[int | None]:
 @invariant(
     "AMAP-6", "am_ppref counts the map entries that have a slot; without it, all have every slot", source="uvm_amap.c"
 )
-def _(s: Snapshot) -> Iterator[Violation]:
+def am_ppref_counts_entries_of_slots(s: Snapshot) -> Iterator[Violation]:
     for amap, entries in _covered(s):
         if s.get(amap, "am_ppref") is None:
             partly = [slot for slot, count in enumerate(entries) if count != max(entries)]
@@ -145,7 +145,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("AMAP-7", "no anon is in a slot that no map entry has", source="uvm_amap.c, amap_wiperange")
-def _(s: Snapshot) -> Iterator[Violation]:
+def anons_are_in_slots_of_entries(s: Snapshot) -> Iterator[Violation]:
     for amap, entries in _covered(s):
         if s.get(amap, "am_ppref") is None:
             continue  # AMAP-6
@@ -158,7 +158,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("ANON-1", "an_ref counts the amap slots and loans that hold an anon", source="uvm_anon.h")
-def _(s: Snapshot) -> Iterator[Violation]:
+def an_ref_counts_slots_and_loans(s: Snapshot) -> Iterator[Violation]:
     for anon in s.anons:
         slots, loans, ref = s.anon_slots[anon.id], s.loans[anon.id], s.num(anon, "an_ref")
         if slots + loans not in (0, ref):  # none at all: ANON-3
@@ -167,7 +167,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("ANON-2", "an anon is on the free list once, unreferenced and without a swap slot", source="uvm_anon.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def free_anons_are_unreferenced(s: Snapshot) -> Iterator[Violation]:
     yield from (("the free list is broken: " + text, subject) for text, subject in s.afree.faults)
     for anon in s.afree.items:
         ref, slot = s.num(anon, "an_ref"), s.num(anon, "an_swslot")
@@ -176,19 +176,20 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("ANON-3", "an anon is either on the free list or in an amap, or on loan", source="uvm_anon.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def anons_are_free_or_in_use(s: Snapshot) -> Iterator[Violation]:
     if s.afree.faults:
         return
     for anon in s.all(Anon):
-        free, slots, loans = anon.id in s.free_anons, s.anon_slots[anon.id], s.loans[anon.id]
-        if free and slots:
-            yield f"{anon} is on the free list and in {slots} amap slots", anon
-        elif not free and not slots and not loans:
+        slots = s.anon_slots[anon.id]
+        if anon.id in s.free_anons:
+            if slots:
+                yield f"{anon} is on the free list and in {slots} amap slots", anon
+        elif not slots and not s.loans[anon.id]:
             yield f"{anon} is leaked: it is not free, and no amap has it (an_ref {s.num(anon, 'an_ref')})", anon
 
 
 @invariant("ANON-4", "a free anon is unlocked", source="uvm_anon.c, uvm_analloc: the anon is returned unlocked")
-def _(s: Snapshot) -> Iterator[Violation]:
+def free_anons_are_unlocked(s: Snapshot) -> Iterator[Violation]:
     for key, holders, _ in s.locks:
         if holders and key >> LOCK_SHIFT in s.free_anons:
             anon, (ctx, _, since) = Anon(key >> LOCK_SHIFT), holders[0]
@@ -199,23 +200,23 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("PAGE-1", "the links of every page queue agree in both directions", source="sys/queue.h, TAILQ")
-def _(s: Snapshot) -> Iterator[Violation]:
+def queue_links_agree(s: Snapshot) -> Iterator[Violation]:
     for name, queue in s.queues.items():
         yield from ((f"{name}: {text}", subject) for text, subject in queue.faults)
 
 
 @invariant("PAGE-2", "a page is on exactly the queue that its state calls for", source="uvm_page.h, uvm_page.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def pages_are_on_their_queues(s: Snapshot) -> Iterator[Violation]:
     for page in s.all(Page):
         pqflags, wired = s.num(page, "pqflags"), s.num(page, "wire_count")
         on = s.queues_of.get(page.id, [])
-        what = f"pqflags {flag_names(pqflags, PQ_NAMES)}"
+        what = ""
         if pqflags & PQ_FREE:
             right = pqflags == PQ_FREE and on == ["page_free"]
         elif page.frame in s.kernel_pages:
-            right, what = not on and not pqflags and not wired, f"a kernel object's, wire_count {wired}, {what}"
+            right, what = not on and not pqflags and not wired, f"a kernel object's, wire_count {wired}, "
         elif wired:
-            right, what = not on and not pqflags & (PQ_ACTIVE | PQ_INACTIVE), f"wire_count {wired}, {what}"
+            right, what = not on and not pqflags & (PQ_ACTIVE | PQ_INACTIVE), f"wire_count {wired}, "
         elif pqflags & PQ_ACTIVE:
             right = not pqflags & PQ_INACTIVE and on == ["page_active"]
         elif pqflags & PQ_INACTIVE:
@@ -223,11 +224,12 @@ def _(s: Snapshot) -> Iterator[Violation]:
         else:
             right = False
         if not right:
+            what += f"pqflags {flag_names(pqflags, PQ_NAMES)}"
             yield f"{page} ({what}) is on {' and '.join(on) or 'no queue'}", page
 
 
 @invariant("PAGE-3", "no page is BUSY, WANTED, RELEASED or FAKE at rest", source="uvm_page.h")
-def _(s: Snapshot) -> Iterator[Violation]:
+def no_page_is_busy(s: Snapshot) -> Iterator[Violation]:
     for page in s.pages:
         left = s.num(page, "flags") & (PG_BUSY | PG_WANTED | PG_RELEASED | PG_FAKE)
         if left:
@@ -239,7 +241,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("PAGE-4", "an anon and its page name each other", source="uvm_page.h, uvm_anon.h")
-def _(s: Snapshot) -> Iterator[Violation]:
+def anons_and_pages_name_each_other(s: Snapshot) -> Iterator[Violation]:
     for anon in s.anons:
         page = s.get(anon, "an_page")
         if page is None:
@@ -251,19 +253,19 @@ def _(s: Snapshot) -> Iterator[Violation]:
         elif s.get(page, "uanon") != anon:
             yield f"{anon} has {page}, whose uanon is {s.get(page, 'uanon')}", anon
     for page in s.pages:
-        anon, uobj, pqflags = s.get(page, "uanon"), s.get(page, "uobject"), s.num(page, "pqflags")
-        borrowed = anon is not None and not pqflags & PQ_ANON and s.num(page, "loan_count") > 0
-        if not borrowed and bool(pqflags & PQ_ANON) != (anon is not None and uobj is None):
-            yield f"{page} has pqflags {flag_names(pqflags, PQ_NAMES)}, uanon {anon} and uobject {uobj}", page
-        elif anon is not None:
-            if not s.live(anon, Anon) or anon.id in s.free_anons:
-                yield f"{page} has uanon {anon!r}, which has been freed", page
-            elif s.get(anon, "an_page") != page:
-                yield f"{page} has uanon {anon}, whose page is {s.get(anon, 'an_page')}", page
+        uanon, uobj, pqflags = s.get(page, "uanon"), s.get(page, "uobject"), s.num(page, "pqflags")
+        borrowed = uanon is not None and not pqflags & PQ_ANON and s.num(page, "loan_count") > 0
+        if not borrowed and bool(pqflags & PQ_ANON) != (uanon is not None and uobj is None):
+            yield f"{page} has pqflags {flag_names(pqflags, PQ_NAMES)}, uanon {uanon} and uobject {uobj}", page
+        elif uanon is not None:
+            if not s.live(uanon, Anon) or uanon.id in s.free_anons:
+                yield f"{page} has uanon {uanon!r}, which has been freed", page
+            elif s.get(uanon, "an_page") != page:
+                yield f"{page} has uanon {uanon}, whose page is {s.get(uanon, 'an_page')}", page
 
 
 @invariant("PAGE-5", "a page that is not free has an owner, or is on loan", source="uvm_page.h")
-def _(s: Snapshot) -> Iterator[Violation]:
+def pages_in_use_have_owners(s: Snapshot) -> Iterator[Violation]:
     for page in s.pages:
         pqflags = s.num(page, "pqflags")
         orphan = s.get(page, "uanon") is None and s.get(page, "uobject") is None
@@ -272,7 +274,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("PAGE-6", "a free page is neither wired nor on loan", source="uvm_page.c, uvm_pagefree")
-def _(s: Snapshot) -> Iterator[Violation]:
+def free_pages_are_neither_wired_nor_lent(s: Snapshot) -> Iterator[Violation]:
     for page in s.free_pages:
         wired, loans = s.num(page, "wire_count"), s.num(page, "loan_count")
         if wired or loans:
@@ -283,7 +285,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("LOAN-1", "loan_count counts the loans of a page: to the kernel, and to an anon", source="uvm_loan.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def loan_count_counts_loans(s: Snapshot) -> Iterator[Violation]:
     for page in s.pages:
         loans, count = s.loans[page.id], s.num(page, "loan_count")
         anon = s.get(page, "uanon") if not s.num(page, "pqflags") & PQ_ANON else None
@@ -295,7 +297,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("LOAN-2", "what is on loan to the kernel is not freed meanwhile", source="uvm_loan.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def lent_memory_is_not_freed(s: Snapshot) -> Iterator[Violation]:
     for loan, borrowed in s.lent:
         free = (s.live(borrowed, Page) and s.num(borrowed, "pqflags") & PQ_FREE) or (
             s.live(borrowed, Anon) and borrowed.id in s.free_anons
@@ -308,7 +310,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("OBJ-1", "an object's list has its pages, and uo_npages counts them", source="uvm_object.h, uvm_page.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def object_lists_have_their_pages(s: Snapshot) -> Iterator[Violation]:
     listed: dict[int, UvmObject] = {}
     for uobj, memq in s.memqs.items():
         yield from ((f"{uobj}: {text}", subject) for text, subject in memq.faults)
@@ -327,7 +329,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("OBJ-2", "an object's page is found in the hash, alone at its offset", source="uvm_page.c, uvm_pagelookup")
-def _(s: Snapshot) -> Iterator[Violation]:
+def object_pages_are_in_the_hash(s: Snapshot) -> Iterator[Violation]:
     table: Array | None = s.follow(uvm, "page_hash", PageHash)
     buckets = [] if table is None else s.array(table)
     hashed: dict[int, int] = {}
@@ -353,7 +355,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("OBJ-3", "uo_refs counts the map entries and segments that refer to an object", source="uvm_object.h")
-def _(s: Snapshot) -> Iterator[Violation]:
+def uo_refs_counts_entries_and_segments(s: Snapshot) -> Iterator[Violation]:
     for uobj in s.objects:
         refs, count = s.num(uobj, "uo_refs"), s.object_refs[uobj.id]
         aobj = s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
@@ -362,7 +364,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("OBJ-4", "no file's object is dying, and no I/O to a file is in progress, at rest", source="uvm_vnode.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def no_file_is_dying(s: Snapshot) -> Iterator[Violation]:
     for vp in s.all(Vnode):
         flags, nio = s.num(vp, "u_flags"), s.num(vp, "u_nio")
         left = flags & ~(UVM_VNODE_VALID | UVM_VNODE_CANPERSIST)
@@ -374,7 +376,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("OBJ-5", "every aobj is on uao_list", source="uvm_aobj.c, uao_swap_off")
-def _(s: Snapshot) -> Iterator[Violation]:
+def aobjs_are_on_uao_list(s: Snapshot) -> Iterator[Violation]:
     walk = s.walk(uvm, "uao_list_first", Aobj, "u_list_next", "u_list_prev", "uao_list_last")
     yield from ((f"uao_list: {text}", subject) for text, subject in walk.faults)
     if walk.faults:
@@ -385,7 +387,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("OBJ-6", "a page is PQ_AOBJ if and only if it is an aobj's", source="uvm_page.h")
-def _(s: Snapshot) -> Iterator[Violation]:
+def aobj_pages_are_marked(s: Snapshot) -> Iterator[Violation]:
     for page in s.pages:
         uobj = s.follow(page, "uobject", UvmObject)
         aobj = uobj is not None and s.num(uobj, "pgops") == UVM_PGOPS_AOBJ
@@ -394,7 +396,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 
 
 @invariant("OBJ-7", "a file's CLEAN page, unless modified since, holds what the disk holds", source="uvm_vnode.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def clean_file_pages_equal_the_disk(s: Snapshot) -> Iterator[Violation]:
     for vp in s.all(Vnode):
         uobj = s.follow(vp, "u_obj", UvmObject)
         for page in s.memqs[uobj].items if uobj in s.memqs else ():
@@ -418,7 +420,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
     "wire_count counts a page's wired map entries and its loans to the kernel, and is 1 for a page table",
     source="uvm_page.h, uvm_fault.c; uvm_loan.c; pmap.c",
 )
-def _(s: Snapshot) -> Iterator[Violation]:
+def wire_count_counts_wirings(s: Snapshot) -> Iterator[Violation]:
     wirings: Counter[int] = Counter()
     for entry in s.all(VmMapEntry):
         if s.num(entry, "wired_count"):
@@ -445,14 +447,14 @@ def _locked(s: Snapshot) -> Iterator[tuple[VmMapEntry, int, list[int] | None, st
 
 
 @invariant("WIRE-2", "every page of a wired, accessible map entry is mapped wired there", source="uvm_map.c")
-def _(s: Snapshot) -> Iterator[Violation]:
+def wired_entries_are_mapped_wired(s: Snapshot) -> Iterator[Violation]:
     for entry, _, pte, where in _locked(s):
         if pte is None or not pte[WIRED]:
             yield f"{where} is {'not mapped' if pte is None else 'mapped unwired'}", entry
 
 
 @invariant("WIRE-3", "no device is at work on any page", source="(model) physio.py: io_count")
-def _(s: Snapshot) -> Iterator[Violation]:
+def no_device_is_at_work(s: Snapshot) -> Iterator[Violation]:
     for page in s.pages:
         count = s.num(page, "io_count")
         if count:
@@ -462,7 +464,7 @@ def _(s: Snapshot) -> Iterator[Violation]:
 @invariant(
     "WIRE-4", "a wired mapping allows what its map entry allows: locked memory takes no fault", source="mlock(2)"
 )
-def _(s: Snapshot) -> Iterator[Violation]:
+def wired_mappings_allow_what_entries_allow(s: Snapshot) -> Iterator[Violation]:
     for entry, protection, pte, where in _locked(s):
         if pte is not None and pte[WIRED] and protection & ~pte[PROT]:
             yield f"{where} is mapped with protection {pte[PROT]}, {entry} has {protection}", entry

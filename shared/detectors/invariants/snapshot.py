@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import NamedTuple, TypeGuard, TypeVar
+from typing import Any, Generic, NamedTuple, TypeGuard, TypeVar
 
 from shared.locks.table import LockState
 from shared.port.heap import HEADER, Heap
@@ -64,6 +63,7 @@ QUEUES: dict[str, Struct] = {
 }
 
 S = TypeVar("S", bound=Struct)
+T = TypeVar("T")
 #: what is wrong, and the struct (or other thing) it is about
 Violation = tuple[str, object]
 Check = Callable[["Snapshot"], Iterator[Violation]]
@@ -109,19 +109,39 @@ class Walk(NamedTuple):
     faults: list[Violation]
 
 
+class view(Generic[T]):
+    """A property that is computed when it is first read.
+
+    functools.cached_property keeps its values in `__dict__`, which an object of a compiled class does not have.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]):
+        self.compute = compute
+
+    def __get__(self, structs: Structs, kind: object = None) -> T:
+        computed: dict[object, T] = structs.computed
+        if self not in computed:
+            computed[self] = self.compute(structs)
+        return computed[self]
+
+
 @dataclass(eq=False)
 class Structs:
     """Reads of a heap, whatever is in it.
 
     Args:
         heap: every struct's record.
+
+    Attributes:
+        computed: values of its views.
     """
 
     heap: Heap
+    computed: dict[object, Any] = field(init=False, default_factory=dict)
 
     def get(self, obj: Struct, field: str) -> Value:
         """A field as it is, whatever the handle's generation."""
-        return self.heap[obj.id][type(obj).fields[field].slot]
+        return self.heap.peek(obj, type(obj).fields[field].slot)
 
     def num(self, obj: Struct, field: str) -> int:
         """A number; a field that was never written is 0."""
@@ -150,7 +170,7 @@ class Structs:
         """Every live struct of a kind, by number."""
         return self._kinds.get(kind.kind, [])
 
-    @cached_property
+    @view
     def _kinds(self) -> dict[int, list[Value]]:
         kinds: dict[int, list[Value]] = {number: [] for number in KINDS}
         for key in sorted(self.heap):
@@ -170,21 +190,26 @@ class Structs:
         end = head if isinstance(head, kind) else None
         before, elm = end, self.get(head, first)
         while elm != end:
-            where = f"after {before}" if before else "at its head"
             if not self.live(elm, kind):
-                faults.append((f"{where} it has {elm!r}, which is not a live {kind.kind_name}", before or head))
+                what = f"{_after(before)} it has {elm!r}, which is not a live {kind.kind_name}"
+                faults.append((what, before or head))
                 break
             if elm.id in seen:
-                faults.append((f"{where} it comes back to {elm}", elm))
+                faults.append((f"{_after(before)} it comes back to {elm}", elm))
                 break
             if prev and self.get(elm, prev) != before:
-                faults.append((f"{elm} comes {where}, but its {prev} is {self.get(elm, prev)}", elm))
+                faults.append((f"{elm} comes {_after(before)}, but its {prev} is {self.get(elm, prev)}", elm))
             seen.add(elm.id)
             items.append(elm)
             before, elm = elm, self.get(elm, next)
         if last and not faults and self.get(head, last) != before:
             faults.append((f"it ends with {before}, but {last} is {self.get(head, last)}", head))
         return Walk(items, faults)
+
+
+def _after(before: Struct | None) -> str:
+    """A place in a list."""
+    return f"after {before}" if before else "at its head"
 
 
 @dataclass(eq=False)
@@ -218,13 +243,13 @@ class Snapshot(Structs):
     pm_objs: dict[int, Struct] = field(default_factory=dict)
     blocks: Sequence[Sequence[int]] = ()
 
-    @cached_property
+    @view
     def queues(self) -> dict[str, Walk]:
         """The page queues by name."""
         links = ("pageq_next", "pageq_prev", "tqh_last")
         return {name: self.walk(head, "tqh_first", Page, *links) for name, head in QUEUES.items()}
 
-    @cached_property
+    @view
     def queues_of(self) -> dict[int, list[str]]:
         """Page id -> names of the queues it is on."""
         on: dict[int, list[str]] = {}
@@ -233,36 +258,36 @@ class Snapshot(Structs):
                 on.setdefault(page.id, []).append(name)
         return on
 
-    @cached_property
+    @view
     def pages(self) -> list[Page]:
         """Pages that are not free."""
         return [page for page in self.all(Page) if not self.num(page, "pqflags") & PQ_FREE]
 
-    @cached_property
+    @view
     def ptps(self) -> list[Page]:
         """Page-table pages."""
         return [page for page in self.pages if isinstance(self.get(page, "uobject"), Pmap)]
 
-    @cached_property
+    @view
     def free_pages(self) -> list[Page]:
         return [page for page in self.all(Page) if self.num(page, "pqflags") & PQ_FREE]
 
-    @cached_property
+    @view
     def afree(self) -> Walk:
         """The free list of anons."""
         return self.walk(uvm, "afree", Anon, "an_nxt")
 
-    @cached_property
+    @view
     def aio_done(self) -> Walk:
         """Pageouts that are done and not yet reaped."""
         return self.walk(uvm, "aio_done_first", Buf, "next")
 
-    @cached_property
+    @view
     def free_anons(self) -> set[int]:
         """Ids of the anons on the free list."""
         return {anon.id for anon in self.afree.items}
 
-    @cached_property
+    @view
     def anons(self) -> list[Anon]:
         """Anons that are not on the free list."""
         return [anon for anon in self.all(Anon) if anon.id not in self.free_anons]
@@ -272,23 +297,23 @@ class Snapshot(Structs):
         array = self.follow(amap, name, AmapArray)
         return [] if array is None else self.array(array)
 
-    @cached_property
+    @view
     def amap_anons(self) -> dict[int, list[Value]]:
         """Amap id -> the elements of am_anon."""
         return {amap.id: self.amap_array(amap, "am_anon") for amap in self.all(Amap)}
 
-    @cached_property
+    @view
     def anon_slots(self) -> Counter[int]:
         """Anon id -> number of amap slots that name it."""
         return Counter(anon.id for anons in self.amap_anons.values() for anon in anons if self.live(anon, Anon))
 
-    @cached_property
+    @view
     def amap_entries(self) -> Counter[int]:
         """Amap id -> number of map entries that refer to it."""
         refs = (self.follow(entry, "aref_amap", Amap) for entry in self.all(VmMapEntry))
         return Counter(amap.id for amap in refs if amap is not None)
 
-    @cached_property
+    @view
     def lent(self) -> list[tuple[Loan, Value]]:
         """What is on loan to the kernel, page by page or anon by anon, and to whom."""
         pairs = []
@@ -297,17 +322,17 @@ class Snapshot(Structs):
             pairs += [(loan, lent) for lent in ([] if array is None else self.array(array))]
         return pairs
 
-    @cached_property
+    @view
     def loans(self) -> Counter[int]:
         """Page or anon id -> number of loans to the kernel."""
         return Counter(lent.id for _, lent in self.lent if self.live(lent, Page) or self.live(lent, Anon))
 
-    @cached_property
+    @view
     def entries(self) -> dict[VmMap, Walk]:
         """Map -> its entries; the header, at which the ring closes, is not among them."""
         return {map: self._ring(map) for map in (*self.all(VmMap), *self.all(VmMapIntrsafe))}
 
-    @cached_property
+    @view
     def submaps(self) -> dict[VmMap, VmMapEntry]:
         """Submap -> the entry of kernel_map that it has taken over."""
         entry_of: dict[VmMap, VmMapEntry] = {}
@@ -317,14 +342,14 @@ class Snapshot(Structs):
                 entry_of[submap] = entry
         return entry_of
 
-    @cached_property
+    @view
     def kentries(self) -> Walk:
         """Map entries for interrupt-safe maps that are free."""
         if uvm.id not in self.heap:
             return Walk([], [])
         return self.walk(uvm, "kentry_free", VmMapEntry, "free_next")
 
-    @cached_property
+    @view
     def kernel_pages(self) -> dict[int, Page]:
         """Frame -> page of a kernel object."""
         owned = ((page, self.get(page, "uobject")) for page in self.pages)
@@ -340,7 +365,7 @@ class Snapshot(Structs):
             return Walk([], [(f"its header is {self.get(map, 'header')!r}, which is not a live entry", map)])
         return self.walk(header, "next", VmMapEntry, "next", "prev", "prev")
 
-    @cached_property
+    @view
     def object_pages(self) -> dict[tuple[int, int], Page]:
         """(object id, offset in bytes) -> page."""
         owned = ((page, self.get(page, "uobject")) for page in self.pages)
@@ -364,7 +389,7 @@ class Snapshot(Structs):
         """The page addresses of a map entry, within reason."""
         return range(self.num(entry, "start"), self.num(entry, "end"), self.page_size)[:MOST_PAGES]
 
-    @cached_property
+    @view
     def translations(self) -> list[Translation]:
         """Every PTE of every map."""
         mapped = []
@@ -382,7 +407,7 @@ class Snapshot(Structs):
                 mapped.append(Translation(map, va, pte, inside, anon, page))
         return mapped
 
-    @cached_property
+    @view
     def sound_translations(self) -> list[Translation]:
         """Those that name the page they should."""
         return [
@@ -391,13 +416,13 @@ class Snapshot(Structs):
             if translation.page is not None and translation.page.frame == translation.pte[FRAME]
         ]
 
-    @cached_property
+    @view
     def modified(self) -> set[int]:
         """Frames with M set in some mapping, present or removed."""
         ptes = [pte for table in self.pmaps.values() for pte in table.values() if pte[MOD]]
         return {pte[FRAME] for pte in ptes} | {frame for frame, attr in self.attrs.items() if attr[MOD]}
 
-    @cached_property
+    @view
     def slots_in_use(self) -> dict[SwapDev, set[int]]:
         """Swap device -> its slots that the extent map has in use."""
         used = {}
@@ -409,26 +434,26 @@ class Snapshot(Structs):
             used[dev] = {first + at for at in range(bits) if words[at // SLOTS_PER_WORD] >> at % SLOTS_PER_WORD & 1}
         return used
 
-    @cached_property
+    @view
     def objects(self) -> list[UvmObject]:
         """Those of files and of shared memory."""
         pagers = (UVM_PGOPS_VNODE, UVM_PGOPS_AOBJ)
         return [uobj for uobj in self.all(UvmObject) if self.num(uobj, "pgops") in pagers]
 
-    @cached_property
+    @view
     def memqs(self) -> dict[UvmObject, Walk]:
         """Object -> the list of its pages."""
         links = ("memq_first", Page, "listq_next", "listq_prev", "memq_last")
         return {uobj: self.walk(uobj, *links) for uobj in self.objects}
 
-    @cached_property
+    @view
     def object_refs(self) -> Counter[int]:
         """Object id -> number of map entries and shared memory segments that refer to it."""
         refs = [self.follow(entry, "object", UvmObject) for entry in self.all(VmMapEntry)]
         refs += [self.follow(seg, "shm_object", UvmObject) for seg in self.all(Shm)]
         return Counter(uobj.id for uobj in refs if uobj is not None)
 
-    @cached_property
+    @view
     def swapped(self) -> list[Swapped]:
         """What anons and aobjs have in swap."""
         holders = [
@@ -444,7 +469,7 @@ class Snapshot(Structs):
                 holders.append(Swapped(uobj, pageidx, slot if isinstance(slot, int) else 0, page))
         return [holder for holder in holders if holder.slot != SWSLOT_NONE]
 
-    @cached_property
+    @view
     def slot_users(self) -> dict[int, list[Struct]]:
         """Swap slot -> the anons and the aobjs' objects that have it."""
         users: dict[int, list[Struct]] = {}
@@ -453,7 +478,7 @@ class Snapshot(Structs):
                 users.setdefault(swapped.slot, []).append(swapped.owner)
         return users
 
-    @cached_property
+    @view
     def slot_of(self) -> dict[tuple[int, int], int]:
         """(owner id, number of the page in it) -> swap slot."""
         return {(swapped.owner.id, swapped.pageidx): swapped.slot for swapped in self.swapped}
