@@ -19,6 +19,7 @@ import click
 from cluster import configs
 from cluster.cli import describe
 from cluster.cli.asking import argument, called, option
+from cluster.cli.documents import of_patch
 from cluster.cli.options import Chosen, LiveOptions, apply, choose, refuse_live_options
 from cluster.cli.output import Output
 from shared.errors import Exit, ProjectBug, UserMistake
@@ -115,7 +116,8 @@ def command(asked: BootOptions) -> int:
         output.say(f"{counted(len(up['actors']), 'actor')}: {pids}")
     output.say(f"token {token}")
     output.replay_line(line, "to use it:")
-    document = {"command": "boot", "scenario": scenario.id, "session": str(path), "token": token, **up, "attach": line}
+    about = {"command": "boot", "scenario": scenario.id, **of_patch()}
+    document = {**about, "session": str(path), "token": token, **up, "attach": line}
     return output.end({**document, "exit": int(Exit.NO_FINDING)}, Exit.NO_FINDING)
 
 
@@ -167,9 +169,10 @@ def _start(path: Path, chosen: Chosen, asked: BootOptions) -> dict[str, Any]:
     import shutil
 
     from cluster.session.folder import LOG
+    from nodes.host.private import private
 
     arguments = [str(path), json.dumps(asdict(asked)), json.dumps(chosen.options)]
-    with open(path / LOG, "wb") as log:
+    with open(path / LOG, "wb", opener=private) as log:
         server = subprocess.Popen(
             [sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "cluster.session", *arguments],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, start_new_session=True,

@@ -47,8 +47,9 @@ COMPILED = (
 #: files of these folders that stay as they are
 LEFT = tuple(
     f"nodes/host/{name}.py"
-    for name in ("admit", "host", "lease", "lines", "ray", "remains", "runner", "sockets", "stream", "transport")
-)
+    for name in ("admit", "host", "lease", "lines", "private", "ray", "remains", "runner", "sockets", "stream",
+                 "transport")
+)  # fmt: skip
 
 
 def modules(root: Path) -> list[str]:

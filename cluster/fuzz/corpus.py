@@ -28,6 +28,7 @@ from typing import NamedTuple
 from cluster.fuzz.observe import Sight
 from cluster.fuzz.program import Program, read
 from cluster.runs.folder import write
+from nodes.host.private import make_folder, private
 from shared.errors import Infrastructure, UserMistake
 from shared.text import clean, reason
 from shared.wire import typed
@@ -238,10 +239,10 @@ class Corpus:
         log = self.folder / LOG
         try:
             for folder in (self.folder, self.folder / MEMBERS, self.folder / FINDINGS):
-                folder.mkdir(parents=True, exist_ok=True)
+                make_folder(folder, exist_ok=True)
             if not log.exists() and any(path.is_file() for path in self.folder.iterdir()):
                 raise UserMistake(f"is not a corpus: it has files, but no {LOG}", file=str(self.folder), field="--out")
-            self._log = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._log = private(str(log), os.O_RDWR | os.O_CREAT | os.O_APPEND)
         except OSError as wrong:
             raise UserMistake(f"cannot be used: {reason(wrong)}", file=str(self.folder), field="--out") from None
         try:

@@ -18,6 +18,7 @@ from cluster.live.actors import Actors
 from cluster.live.elsewhere import ELSEWHERE, Place
 from cluster.runs.folder import cannot_write, put, receive
 from nodes.host.here import Here
+from nodes.host.private import make_folder
 from shared.errors import Infrastructure
 from shared.journal.record import Held, Journals, Record, read, stream
 from shared.journal.runfile import SCENARIO, SUFFIX
@@ -116,7 +117,7 @@ class Logs:
 
     def set_aside(self, folder: Path) -> None:
         """Move the journals into a folder of their own, which is that of a run that was cut short."""
-        folder.mkdir()
+        make_folder(folder)
         for name in (SCENARIO, ELSEWHERE):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy(self.folder / name, folder)

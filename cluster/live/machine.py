@@ -34,6 +34,7 @@ from cluster.runs.outcome import Outcome
 from cluster.runs.replay import followed
 from nodes.build import build_threads
 from nodes.host.admit import ANYBODY
+from nodes.host.private import make_folder
 from nodes.host.transport import DEFAULT, Kind
 from shared.detectors import oracle, race
 from shared.detectors.machine_state import HostState, MachineState
@@ -262,8 +263,8 @@ class LiveMachine:
         """
         mark = logs.folder / f".{new_identity()}"  # an actor that sees it has the same disk
         try:
-            logs.folder.mkdir(parents=True, exist_ok=True)
-            mark.touch()
+            make_folder(logs.folder, exist_ok=True)
+            mark.touch(0o600)
         except OSError as wrong:
             raise cannot_write(mark, wrong) from None
         try:

@@ -125,6 +125,7 @@ class Postmortem:
         replay: the line that repeats this very run; of a user's own program, a line of Python.
         shortened: the line that replays another, shorter schedule with the same finding, as the token of a live run.
         schedule: the run's deviations from the default schedule, in words, if its token has them.
+        program: the run is of a Python program of the user's own.
         patch: of the kernel, if it had one: `file`, its name, and `source`, the file of the folder that has its text.
         steps: the interleaving: what was done to what the finding is about.
         steps_about: what that is; [] if they are simply the last steps.
@@ -141,6 +142,7 @@ class Postmortem:
     scenario: dict[str, str] = field(default_factory=dict)
     engine: str = ""
     errata: list[dict[str, str]] = field(default_factory=list)
+    program: bool = False
     patch: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     finding: Finding | None = None
@@ -173,6 +175,8 @@ class Postmortem:
     @property
     def no_errata(self) -> str:
         """What is said instead of the errata, if there are none."""
+        if self.program:
+            return "none (a Python program, without the kernel)"
         return "none" if self.patch else "none (the repaired kernel)"
 
     @property
@@ -261,6 +265,7 @@ def _identity(pm: Postmortem, run: Run) -> None:
             pm.scenario[key] = value
     pm.engine = str(about.get("engine", header.get("engine", "")))
     pm.patch = run.patch()
+    pm.program = run.loaded is not None and run.loaded.functions is not None
     pm.replay, pm.shortened = run.replay_lines()
     pm.versions = {str(key): str(value) for key, value in _dict(about.get("versions", header.get("versions"))).items()}
     for name in _list(about.get("errata", scenario.get("errata", header.get("errata")))):

@@ -295,26 +295,16 @@ def _source(path: Path, run: Run) -> dict[str, str]:
     run.has_source = path.is_file()
     if not run.has_source:
         return {}
-    data = b""
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(MAX_JSON + 1)
-        if len(data) > MAX_JSON:
-            run.torn.append(f"{path.name}: not read: more than {MAX_JSON} bytes")
-    except OSError as wrong:
-        run.torn.append(f"{path.name}: cannot be read ({clean(wrong, 120)})")
-    return {path.name: hashlib.sha256(data).hexdigest()}
+    return {path.name: hashlib.sha256(_content(path, run.torn) or b"").hexdigest()}
 
 
 def _json(path: Path, schema: str, torn: list[str]) -> tuple[dict[str, object] | None, str]:
     """A file's object, if it has one of that schema, and the file's SHA-256."""
-    total = ""
+    data = _content(path, torn)
+    if data is None:
+        return None, ""
+    total = hashlib.sha256(data).hexdigest()
     try:
-        with open(path, "rb") as stream:
-            data = stream.read(MAX_JSON + 1)
-        if len(data) > MAX_JSON:
-            raise ValueError(f"more than {MAX_JSON} bytes")
-        total = hashlib.sha256(data).hexdigest()
         if _values(data) > MAX_VALUES:
             raise ValueError(f"more than {MAX_VALUES} values")
         value = json.loads(data, parse_constant=_no_constant)
@@ -323,9 +313,23 @@ def _json(path: Path, schema: str, torn: list[str]) -> tuple[dict[str, object] |
         if value.get("schema") != schema:
             raise ValueError(f"schema {clean(value.get('schema'), 40)!r}; this uvmp reads {schema}")
         return value, total
-    except (OSError, ValueError, RecursionError) as wrong:
+    except (ValueError, RecursionError) as wrong:
         torn.append(f"{path.name}: cannot be read ({clean(wrong, 120)})")
         return None, total
+
+
+def _content(path: Path, torn: list[str]) -> bytes | None:
+    """All of a file, if it can be read and has at most MAX_JSON bytes."""
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(MAX_JSON + 1)
+        if len(data) <= MAX_JSON:
+            return data
+        why = f"more than {MAX_JSON} bytes"
+    except OSError as wrong:
+        why = clean(wrong, 120)
+    torn.append(f"{path.name}: cannot be read ({why})")
+    return None
 
 
 def _values(data: bytes) -> int:

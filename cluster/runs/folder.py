@@ -23,6 +23,7 @@ from pathlib import Path
 from cluster.runs.outcome import Outcome
 from cluster.runs.token import kernel_version
 from nodes.host.here import own_version
+from nodes.host.private import make_folder, private
 from shared.errors import Infrastructure, ProjectBug, UserMistake
 from shared.journal.record import SCHEMA, Journal
 from shared.journal.runfile import (
@@ -50,7 +51,7 @@ def create(path: str | Path, field: str = "--out") -> Path:
     """
     folder = Path(path)
     try:
-        folder.mkdir(parents=True)
+        make_folder(folder)
     except FileExistsError:
         raise UserMistake("exists already; a run needs a new folder", file=clean(path, 200), field=field) from None
     except (OSError, ValueError) as wrong:
@@ -127,7 +128,7 @@ def write_sim(path: Path, scenario: Scenario, outcome: Outcome, options: Sequenc
     for node, records in outcome.journals.items():
         file = path / f"{node}{SUFFIX}"
         try:
-            with open(file, "xb") as stream:
+            with open(file, "xb", opener=private) as stream:
                 journal = Journal(node, stream, keep=False)
                 journal.header(**header, versions=versions())
                 for record in records:
@@ -241,7 +242,7 @@ def receive(path: Path, pieces: Iterable[bytes]) -> int:
     unfinished = path.with_name(f".{path.name}.tmp")
     size = 0
     try:
-        with open(unfinished, "wb") as stream:
+        with open(unfinished, "wb", opener=private) as stream:
             for piece in pieces:
                 size += stream.write(piece)
             stream.flush()

@@ -22,6 +22,7 @@ from pathlib import Path
 from cluster import configs
 from cluster.runs.token import kernel_version
 from cluster.search.explore import explore
+from nodes.host.private import make_folder, private
 from shared.errors import UserMistake
 from shared.scenario.model import named_results
 from shared.text import clean, reason
@@ -162,7 +163,7 @@ class _Kept:
         self.path = folder / FILE
         head = json.dumps({"campaign": 1, "kernel": kernel_version(), **asdict(order)})
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder, exist_ok=True)
             whole = self.path.read_bytes() if self.path.exists() else b""
             lines = whole.split(b"\n")
             end = len(whole) - len(lines[-1])  # a line that was being written when the campaign was ended is none
@@ -173,7 +174,7 @@ class _Kept:
                 raise UserMistake(refusal, file=clean(self.path, 200), field="--out")
             else:
                 self.rows = [self._row(line, number) for number, line in enumerate(lines[1:-1], start=2)]
-            self.stream = open(self.path, "r+b" if whole else "w+b")  # noqa: SIM115 - until close()
+            self.stream = open(self.path, "r+b" if whole else "w+b", opener=private)  # noqa: SIM115 - until close()
             self.stream.truncate(end)
             self.stream.seek(end)
             if end == 0:

@@ -27,6 +27,7 @@ import msgpack
 from cluster.runs.folder import cannot_write, create, identity, receive, versions, write_live, write_scenario, write_sim
 from cluster.runs.outcome import Outcome
 from cluster.session.session import Session
+from nodes.host.private import make_folder, private
 from shared.errors import Infrastructure, ProjectBug, UserMistake
 from shared.journal.record import Journal, plain
 from shared.journal.runfile import SUFFIX
@@ -50,11 +51,10 @@ def make(path: Path, scenario: Scenario, options: Sequence[str] = ()) -> str:
         raise UserMistake(found_there(path), file=clean(path, 200), field="--session")
     create(path, "--session")
     try:
-        os.chmod(path, 0o700)
         token = secrets.token_hex(16)
-        with open(path / TOKEN, "x", encoding="ascii", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        with open(path / TOKEN, "x", encoding="ascii", opener=private) as file:
             file.write(token + "\n")
-        (path / RUN).mkdir()
+        make_folder(path / RUN)
         write_scenario(path / RUN, scenario, identity(), options)
     except OSError as wrong:
         shutil.rmtree(path, ignore_errors=True)
@@ -130,7 +130,7 @@ class Writer:
         self.pending: dict[str, bytes] = {}
         scenario = session.scenario
         for node in session.machine.sim.machine.nodes if session.processes is None else ():
-            self.files[node] = FileIO(self.path / f"{node}{SUFFIX}", "x")
+            self.files[node] = FileIO(self.path / f"{node}{SUFFIX}", "x", opener=private)
             self.written[node], self.pending[node] = 0, b""
             Journal(node, self.files[node], keep=False).header(
                 run=run, engine="sim", scenario=scenario.id, errata=list(scenario.errata), versions=versions()

@@ -21,6 +21,7 @@ from nodes.cpu import Processor, Thread
 from nodes.host.admit import Admission
 from nodes.host.lease import ACCESSES, Lender
 from nodes.host.lines import Lines
+from nodes.host.private import make_folder
 from nodes.host.remains import CHUNK_BYTES, PREFIX
 from nodes.host.runner import Runner
 from nodes.host.transport import Transport
@@ -128,7 +129,7 @@ class Host:
     def _folder(self, wanted: Path, mark: str) -> Path:
         """Where to keep the journals: there, if it is a folder of this disk; else in a new folder."""
         if not mark:
-            wanted.mkdir(parents=True, exist_ok=True)
+            make_folder(wanted, exist_ok=True)
             self.own = wanted
         elif not (wanted / mark).is_file():
             wanted = self.own = Path(tempfile.mkdtemp(prefix=PREFIX))

@@ -7,6 +7,7 @@ from collections import deque
 from contextlib import suppress
 from pathlib import Path
 
+from nodes.host.private import private
 from shared.errors import Infrastructure
 
 
@@ -20,7 +21,7 @@ class Lines:
 
     def __init__(self, path: Path):
         self.name = str(path)
-        self.file = path.open("xb")
+        self.file = open(path, "xb", opener=private)  # noqa: SIM115 - until close()
         self.waiting: deque[bytes] = deque()
         self.lock = threading.Lock()
         self.failed: Infrastructure | None = None

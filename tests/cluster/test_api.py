@@ -138,6 +138,7 @@ def test_a_kept_run_says_in_truth_how_it_is_repeated(tmp_path: Path) -> None:
     for words in (("postmortem", folder), ("postmortem", folder, "--full")):
         told = uvmp(*words).output
         assert line in told and "uvmp replay" not in told
+        assert "none (a Python program, without the kernel)" in told and "repaired kernel" not in told
     assert json.loads(uvmp("postmortem", folder, "--json").stdout)["replay"] == line
     for words in (("replay", folder), ("replay", folder, "--lenient"), ("run", "--resume", folder)):
         refused = uvmp(*words)

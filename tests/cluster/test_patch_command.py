@@ -108,14 +108,14 @@ def test_a_patch_of_a_folder_that_was_changed_is_detected(
         source.write_text(BROKEN + "#" * (1 if change == "changed" else MAX_JSON), encoding="utf-8")
     said = {
         "changed": "the file was changed", "removed": "the file is missing",
-        "added": "the file did not exist when the run ended", "too large": "not read: more than",
+        "added": "the file did not exist when the run ended", "too large": "cannot be read (more than",
     }  # fmt: skip
     assert [line for line in load(folder).torn if line.startswith(f"{PATCH}: {said[change]}")]
     assert uvmp("postmortem", folder).exit_code == Exit.LOG_INCOMPLETE
     assert uvmp("replay", folder, *patch).exit_code == Exit.LOG_INCOMPLETE
 
 
-def test_a_command_says_with_which_patch_it_runs_and_so_does_its_document(fix: Path, tmp_path: Path) -> None:
+def test_a_command_says_with_which_patch_it_runs_and_so_does_its_document(fix: Path, sessions: Path) -> None:
     errata = "--errata", "uvm_pagecopy.not-at-all"
     fix.write_text(f'{BROKEN}\nfrom shared.patch import declares\ndeclares("{errata[1]}", "It copies nothing.")\n')
     token = json.loads(uvmp("run", "S3a", "--fixed", "--patch", fix, "--json").stdout)["token"]
@@ -124,12 +124,13 @@ def test_a_command_says_with_which_patch_it_runs_and_so_does_its_document(fix: P
     commands = (
         ("run", "S3a", "--fixed"), ("explore", "S3a", "--fixed", *few), ("replay", token), ("minimize", token),
         ("fuzz", "--programs", 1, "--seed", 1), ("measure", "S3a", "--seeds", 1, *few, "--seconds", 0.01),
+        ("boot", "S3a", "--fixed"),
     )  # fmt: skip
     for number, words in enumerate(commands):
-        out = ("--out", tmp_path / str(number)) if words[0] == "fuzz" else ()
+        out = ("--out", sessions / str(number)) if words[0] == "fuzz" else ()
         result = uvmp(*words, *out, "--patch", fix, "--json")
         assert json.loads(result.stdout)["patch"] == about, words
-        if words[0] in ("run", "explore", "replay", "minimize"):
+        if words[0] in ("run", "explore", "replay", "minimize", "boot"):
             said = " ".join(result.stderr.split())
             assert f"(the kernel patched by {fix}, no errata)" in said and "repaired kernel" not in said
     with_errata = uvmp("run", "S3a", "--fixed", *errata, "--patch", fix)

@@ -1,0 +1,81 @@
+"""Everything that a command makes is for its user alone, with any umask: folders have mode 0700, files 0600."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from cluster import api, configs
+from cluster.cli import cli
+from tests.cluster import programs
+from tests.kit import scenario, uvmp
+
+#: the options that name what a command reads
+READ = {"merge", "scenario"}
+#: the options that name what a command makes, each in a command; their names are those of the options
+MADE = {
+    ("run", "out"): ["run S4 --out out", "run S4 --repeat 2 --out repeated"],
+    ("explore", "out"): ["explore S4 --schedules 1 --out out", "explore --all --schedules 1 --workers 1 --out all"],
+    ("explore", "junit"): ["explore --all --schedules 1 --workers 1 --junit out.xml"],
+    ("fuzz", "out"): ["fuzz --programs 2 --seed t --errata S3a --features memory,map,fork,free --out out"],
+    ("replay", "out"): ["run S4 --out first", "replay first --out out"],
+    ("minimize", "out"): ["minimize S4 --out out"],
+    ("minimize", "smaller"): ["minimize S4 --smaller out.yaml"],
+    ("boot", "session"): ["boot S4 --session out", "attach out -c 'save kept' -c 'snapshot state.json' -c halt"],
+}
+
+
+@pytest.fixture
+def open_to_all(sessions: Path) -> Iterator[Path]:
+    """An empty folder; what is made below it without a mode, everybody may read and write."""
+    before = os.umask(0)
+    yield sessions
+    os.umask(before)
+
+
+def open_below(folder: Path) -> list[str]:
+    """What others may read or write below a folder."""
+    modes = {str(path): path.stat().st_mode & 0o777 for path in folder.rglob("*")}
+    assert modes
+    return [f"{path}: {mode:o}" for path, mode in modes.items() if mode & 0o77]
+
+
+@pytest.mark.parametrize("commands", MADE.values(), ids=map(" --".join, MADE))
+def test_a_command_makes_nothing_that_others_can_read(
+    commands: list[str], open_to_all: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configs, "names", lambda kind: ["S4"] if kind == "scenarios" else [])
+    for command in commands:
+        result = uvmp(*shlex.split(command))
+        assert result.exit_code in (0, 1), result.stderr
+    assert open_below(open_to_all) == []
+
+
+def test_every_option_that_names_what_a_command_makes_is_tried() -> None:
+    context = click.Context(cli)
+    named = set()
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        assert command is not None
+        options = [option for option in command.params if isinstance(option, click.Option)]
+        named |= {(name, str(option.name)) for option in options if option.metavar in ("DIR", "FILE")}
+    assert {(name, option) for name, option in named if option not in READ} == set(MADE)
+
+
+def test_so_is_the_execution_of_a_program_that_is_saved(open_to_all: Path) -> None:
+    api.explore(api.Program(programs.setup, [programs.add, programs.add])).save("runs/saved")
+    assert open_below(open_to_all / "runs") == []
+
+
+@pytest.mark.live
+def test_so_are_the_journals_of_real_processes(live_machine: Callable[..., Any], open_to_all: Path) -> None:
+    machine = live_machine(scenario("S3a").without_errata(), fresh=True)
+    machine.run(out=open_to_all / "out")
+    machine.run()
+    assert open_below(open_to_all) == [] == open_below(machine.scratch)
