@@ -28,6 +28,7 @@ from cluster.search.strategy import Strategy
 from shared.errors import Exit, ProjectBug, UserMistake
 from shared.findings import UNEXPECTED
 from shared.journal.order import operations
+from shared.journal.record import held
 from shared.patch import SEAMS, current
 from shared.port.struct import KINDS
 from shared.scenario.yaml import meant, show
@@ -251,7 +252,7 @@ def _search(output: Output, plan: Plan) -> Exploration:
 
     if plan.spread:
         sites = tuple(Site(erratum.split(".")[0]) for erratum in scenario.own_errata)
-        begin = None if plan.start is None else plan.start.journals
+        begin = None if plan.start is None else held(plan.start.journals)  # (each worker is sent all of it)
         job = Job(scenario, plan.strategy, plan.seed, sites, plan.granularity, begin)
         if plan.near is not None:
             job = replace(job, strategy="near", sites=(plan.near,))

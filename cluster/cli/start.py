@@ -16,7 +16,7 @@ from cluster.runs.replay import beginning
 from shared.errors import LogIncomplete, UserMistake
 from shared.journal.cut import part
 from shared.journal.order import operations
-from shared.journal.record import Held, Journals, held
+from shared.journal.record import Journals, held
 from shared.journal.runfile import RUN, SCENARIO, options_of
 from shared.scenario.yaml import show
 from shared.text import clean, counted
@@ -34,7 +34,7 @@ class Start:
     """
 
     chosen: Chosen
-    journals: Held
+    journals: Journals
 
     def __str__(self) -> str:
         return f"the first {counted(operations(self.journals), 'operation')}"
@@ -63,7 +63,8 @@ def start_of(output: Output, what: str, asked: Options, after: str | None = None
         raise UserMistake(difference, file=run.path)
     must_know(run, run.loaded)
     journals = beginning(run.loaded, run.journals)
-    dropped = sum(map(len, run.journals.values())) - sum(map(len, journals.values()))
+    dropped = sum(1 for records in run.journals.values() for _ in records)
+    dropped -= sum(1 for records in journals.values() for _ in records)
     if asked.expect:
         must_expect_something(run.loaded)
     if after is not None:
@@ -102,7 +103,7 @@ def behind(output: Output, what: str | None, scenario: str | None, after: str | 
     return Start(schedule.chosen, upto(schedule.replay(strict=True).journals, after))
 
 
-def upto(journals: Journals, after: str) -> Held:
+def upto(journals: Journals, after: str) -> Journals:
     """The operations up to an operation, in the order that a postmortem shows.
 
     Raises: UserMistake - there is no such operation.
@@ -115,6 +116,6 @@ def upto(journals: Journals, after: str) -> Held:
     order = [record for record in in_order(whole).records if "k" in record]
     for at, record in enumerate(order):
         if (record["ctx"], record["n"]) == (ctx, n):
-            return held(part(whole, order[: at + 1]))
+            return part(whole, order[: at + 1])
     last = max((record["n"] for record in order if record["ctx"] == ctx), default=0)
     raise UserMistake(f"the run has {counted(last, 'operation')} of {clean(ctx, 40)}", field="--after")

@@ -20,7 +20,7 @@ from cluster.runs.folder import cannot_write, put, receive
 from nodes.host.here import Here
 from nodes.host.private import make_folder
 from shared.errors import Infrastructure
-from shared.journal.record import Held, Journals, Record, read, stream
+from shared.journal.record import Journals, Record, stream
 from shared.journal.runfile import SCENARIO, SUFFIX
 
 #: bytes of a file that are read at once
@@ -32,11 +32,14 @@ class Stored:
 
     The file stays open: the records are there also when the folder of the run has been removed.
 
+    Args:
+        may_be_torn: the last line may be, and is then no record.
+
     Raises: OSError.
     """
 
-    def __init__(self, path: Path):
-        self.name = path.name
+    def __init__(self, path: Path, may_be_torn: bool = False):
+        self.name, self.may_be_torn = path.name, may_be_torn
         self.file = os.open(path, os.O_RDONLY)
 
     def __del__(self) -> None:
@@ -44,7 +47,7 @@ class Stored:
             os.close(self.file)
 
     def __iter__(self) -> Iterator[Record]:
-        return stream(self._lines(), self.name)
+        return stream(self._lines(), self.name, self.may_be_torn)
 
     def _lines(self) -> Iterator[bytes]:
         offset, begun = 0, b""
@@ -106,13 +109,12 @@ class Logs:
             with contextlib.suppress(OSError, Infrastructure):
                 self.fetch(node, self.folder)
 
-    def left(self) -> Held:
-        """The journals in the folder of the run, as far as they can be read; a last line may be torn."""
-        journals: Held = {}
+    def left(self) -> Journals:
+        """The journals in the folder of the run; a last line may be torn."""
+        journals = {}
         for node in self.nodes:
-            journals[node] = []
-            with contextlib.suppress(FileNotFoundError), open(self.folder / f"{node}{SUFFIX}", "rb") as lines:
-                journals[node] = read(lines, node)[1]
+            with contextlib.suppress(FileNotFoundError):
+                journals[node] = Stored(self.folder / f"{node}{SUFFIX}", may_be_torn=True)
         return journals
 
     def set_aside(self, folder: Path) -> None:

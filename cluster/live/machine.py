@@ -18,6 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from sys import intern
 from time import monotonic, sleep
 from types import ModuleType
 from typing import NamedTuple
@@ -372,28 +373,25 @@ def schedule_of(follow: Journals | Beginning, scenario: Scenario, before: Mappin
     """
     journals = follow.journals if isinstance(follow, Beginning) else follow
     behind = [ANYBODY] if isinstance(follow, Beginning) else []
-    performed: dict[str, list[tuple[int, str]]] = {name: [] for name in scenario.machine.processors}
+    outline, first = outline_of(journals), before or {}
+    performed = {cpu: [""] * (outline.last.get(cpu, 0) - first.get(cpu, 0)) for cpu in scenario.machine.processors}
     choices: dict[str, list[tuple[int, int]]] = {name: [] for name in performed}
-    for records in journals.values():
+    turns: dict[str, list[Turn]] = {node: [] for node in journals}
+    for node, records in journals.items():
         for record in records:
-            if "k" in record:
-                performed[record["cpu"]].append((record["k"], record["ctx"]))
-            if record["event"] == "choose":
-                choices[record["cpu"]].append((record["k"], choice_of(record)))
-    local = {code for code, op in OPERATIONS.items() if op.local}
-    events = events_after(journals, before)
+            if "k" not in record:
+                continue
+            cpu, k, ctx, code = record["cpu"], record["k"], intern(record["ctx"]), intern(record["event"])
+            performed[cpu][k - 1 - first.get(cpu, 0)] = ctx
+            if code == "choose":
+                choices[cpu].append((k, choice_of(record)))
+            if not OPERATIONS[code].local:
+                turns[node].append(Turn(ctx, record["n"], code))
+    events = events_after(journals, before, outline)
     return Schedule(
+        {node: [*order, *(Turn(ctx, 0, "") for ctx in behind)] for node, order in turns.items()},
         {
-            node: [
-                Turn(record["ctx"], record["n"], record["event"])
-                for record in records
-                if "k" in record and record["event"] not in local
-            ]
-            + [Turn(ctx, 0, "") for ctx in behind]
-            for node, records in journals.items()
-        },
-        {
-            name: ProgramOrder([*(ctx for _, ctx in sorted(order)), *behind], events.get(name, [0]), choices[name])
+            name: ProgramOrder([*order, *behind], events.get(name, [0]), choices[name])
             for name, order in performed.items()
         },
     )

@@ -17,7 +17,7 @@ from shared.errors import Diverged
 from shared.journal.cut import consistent
 from shared.journal.deviation import Deviation
 from shared.journal.order import Operations, events_after, linearize, outline_of
-from shared.journal.record import Held, Journal, Journals, Record, digest, essence
+from shared.journal.record import Journal, Journals, Record, digest, essence
 from shared.scenario.model import Scenario
 
 
@@ -35,31 +35,28 @@ def replay(scenario: Scenario, deviations: list[Deviation], strict: bool = True)
 
 
 def replay_journals(scenario: Scenario, journals: Journals, cut: bool = False) -> Outcome:
-    """Run the operations of a live run's journals in an order they allow, recorded.
+    """Run the operations of a live run's journals in an order they allow; the outcome has these journals, and no copy.
 
     Args:
         cut: contexts may be able to continue behind the last one.
 
     Raises: Diverged, LogIncomplete.
     """
-    sim = followed(scenario, journals, cut, keep=True)
-    once = recorded(sim)
+    sim = followed(scenario, journals, cut)
+    once = recorded(sim, journals={node: journals.get(node, ()) for node in scenario.machine.nodes})
     once.cut = sim.execution.abandoned
     return once
 
 
-def followed(scenario: Scenario, journals: Journals, cut: bool = False, keep: bool = False) -> Sim:
-    """As `replay_journals`; returns the simulator as the run has left it.
-
-    Args:
-        keep: keep the records of the run. Each is compared as soon as it is there.
+def followed(scenario: Scenario, journals: Journals, cut: bool = False) -> Sim:
+    """As `replay_journals`; returns the simulator as the run has left it. A record is compared, and not kept.
 
     Raises: Diverged, LogIncomplete.
     """
     machine, image = prepare(scenario)
     sim = Sim(machine, image, granularity="access")
     alike = {node: Alike(journals.get(node, ())) for node in {*machine.nodes, *journals}}
-    sim.journal = lambda node: Journal(node, keep=keep, watch=alike[node].add)
+    sim.journal = lambda node: Journal(node, keep=False, watch=alike[node].add)
     outline = outline_of(journals)
     order = Order(machine.threads, Operations(journals, outline), events_after(journals, outline=outline), cut)
     sim.execute(order, record=True)
@@ -67,8 +64,11 @@ def followed(scenario: Scenario, journals: Journals, cut: bool = False, keep: bo
     return sim
 
 
-def beginning(scenario: Scenario, journals: Journals) -> Held:
-    """The last consistent cut of journals that may end too early, which can be followed."""
+def beginning(scenario: Scenario, journals: Journals) -> Journals:
+    """The last consistent cut of journals that may end too early, which can be followed.
+
+    Raises: LogIncomplete - an operation is in two journals.
+    """
     asleep = {name for name, thread in build_threads(scenario).items() if thread.starts_on is not None}
     have = {node: journals.get(node, ()) for node in scenario.machine.nodes}
     return consistent(have, asleep)
@@ -80,7 +80,10 @@ def continued(machine: Machine, journals: Journals, then: Strategy) -> Continue:
 
 
 def order_of(machine: Machine, journals: Journals) -> Order:
-    """The strategy that follows these journals, which are the beginning of a run."""
+    """The strategy that follows these journals, which are the beginning of a run.
+
+    It has their order in memory: a search goes through it once an execution.
+    """
     return Order(machine.threads, linearize(journals), events_after(journals))
 
 
@@ -155,10 +158,15 @@ def _in_words(node: str, number: int, record: Record | None) -> str:
     return f"record {number} of {node}: {words[:300]}"
 
 
-def recorded(sim: Sim, skipped: Sequence[Deviation] = ()) -> Outcome:
-    """The outcome of a recorded execution."""
-    assert sim.journals is not None
-    journals = {name: journal.records for name, journal in sim.journals.items()}
+def recorded(sim: Sim, skipped: Sequence[Deviation] = (), journals: Journals | None = None) -> Outcome:
+    """The outcome of a recorded execution.
+
+    Args:
+        journals: of it; None: those that `sim` has kept.
+    """
+    if journals is None:
+        assert sim.journals is not None
+        journals = {name: journal.records for name, journal in sim.journals.items()}
     return Outcome(
         finding=sim.finding,
         journals=journals,

@@ -8,12 +8,13 @@ Left out: the orders of records that a part allows (order.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice, takewhile
 
 from shared.errors import LogIncomplete
-from shared.journal.order import Linearizer, Operations, Outline, Part, causal_past, operations, outline_of
-from shared.journal.record import Held, Journals, Record, digest, held, holes
+from shared.journal.order import Merge, Operations, Outline, Part, causal_past, operations, outline_of
+from shared.journal.record import Journals, Record, digest, holes
 
 
 def cut(journals: Journals, count: int) -> Journals:
@@ -25,27 +26,31 @@ def cut(journals: Journals, count: int) -> Journals:
     return part(journals, islice(Operations(journals), count))
 
 
-def consistent(journals: Journals, asleep: Collection[str]) -> Held:
+@dataclass(frozen=True)
+class _Gapless:
+    """The records of a journal before the first that is missing, read where the journal is."""
+
+    records: Iterable[Record]
+
+    def __iter__(self) -> Iterator[Record]:
+        numbered = enumerate(self.records, 1)
+        return (record for _, record in takewhile(lambda each: each[0] == each[1]["nseq"], numbered))
+
+
+def consistent(journals: Journals, asleep: Collection[str]) -> Journals:
     """The last consistent cut of journals that may end too early: the largest part in which each record has its causes.
 
     Every order of the part that its journals allow is the beginning of an execution.
 
     Args:
         asleep: contexts that start asleep. (The record that wakes such a context may be missing.)
+
+    Raises: LogIncomplete - an operation is in two journals.
     """
-    whole: Held = {}
-    for node, records in journals.items():
-        gapless = takewhile(lambda numbered: numbered[0] == numbered[1]["nseq"], enumerate(records, 1))
-        whole[node] = [record for _, record in gapless]
-    performed: dict[str, set[int]] = {}
-    for records in whole.values():
-        for record in records:
-            if "k" in record:
-                performed.setdefault(record["cpu"], set()).add(record["k"])
-    upto = {cpu: next(k for k in range(len(ks) + 1) if k + 1 not in ks) for cpu, ks in performed.items()}
-    merge = Linearizer(whole, asleep)
-    merge.go_on(lambda record: "k" not in record or record["k"] <= upto[record["cpu"]])
-    return held(part(whole, (record for record in merge.records if "k" in record)))
+    whole = {node: _Gapless(records) for node, records in journals.items()}
+    outline = outline_of(whole)
+    outline.asleep = set(asleep)
+    return part(whole, (record for record in Merge(whole, outline).go_on() if "k" in record))
 
 
 def part(journals: Journals, order: Iterable[Record]) -> Journals:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -86,16 +86,13 @@ class Linearizer(Turns):
     leaves a choice a processor continues as long as it can, so the sequence has few switches. A kernel event comes
     right after the last operation that its processor performed before it.
 
-    Args:
-        asleep: contexts that start asleep; None: those that the journals show to.
-
     Attributes:
         records: the sequence so far.
         by_cpu: processor -> its operations that are still to come.
     """
 
-    def __init__(self, journals: Held, asleep: Collection[str] | None = None):
-        super().__init__(asleep_at_start(journals) if asleep is None else asleep)
+    def __init__(self, journals: Held):
+        super().__init__(asleep_at_start(journals))
         self.records: list[Record] = []
         self.by_node = {node: deque(record for record in journals[node] if "k" in record) for node in sorted(journals)}
         self.events = {
@@ -191,8 +188,8 @@ def outline_of(journals: Journals) -> Outline:
     return outline
 
 
-class _Merge(Turns):
-    """The sequence of a `Linearizer`, of journals of which nothing is missing, in small memory.
+class Merge(Turns):
+    """The sequence of a `Linearizer` up to the first operation that is missing, in small memory.
 
     Of each node it has read its next operation, and the kernel events before that.
     """
@@ -207,7 +204,7 @@ class _Merge(Turns):
         for node in self.unread:
             self._read(node)
 
-    def go_on(self, may: Callable[[Record], bool]) -> Iterator[Record]:
+    def go_on(self, may: Callable[[Record], bool] = lambda record: True) -> Iterator[Record]:
         """As far as the records allow any context to continue.
 
         Args:
@@ -277,10 +274,10 @@ def in_order(journals: Journals, outline: Outline | None = None) -> Iterator[Rec
     """
     outline = outline or outline_of(journals)
     ends = {(record["node"], record["at"]) for record in outline.told["finding"]}
-    merge = _Merge(journals, outline)
+    merge = Merge(journals, outline)
     if ends:
         yield from merge.go_on(lambda record: (record["cpu"], record["k"]) not in ends)
-    yield from merge.go_on(lambda record: True)
+    yield from merge.go_on()
     yield from merge.rest()
 
 

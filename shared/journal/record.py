@@ -206,8 +206,11 @@ def read(lines: Iterable[bytes], name: str) -> tuple[Record, list[Record], str |
     return header, records, torn[0] if torn else None
 
 
-def stream(lines: Iterable[bytes], name: str) -> Iterator[Record]:
+def stream(lines: Iterable[bytes], name: str, may_be_torn: bool = False) -> Iterator[Record]:
     """The records of one node's file, as they are asked for.
+
+    Args:
+        may_be_torn: the last line may be, and is then no record.
 
     Raises: LogIncomplete - a line cannot be read.
     """
@@ -215,7 +218,7 @@ def stream(lines: Iterable[bytes], name: str) -> Iterator[Record]:
     for record in _parsed(lines, name, torn, json.JSONDecoder()):
         if record["nseq"]:
             yield record
-    if torn:
+    if torn and not may_be_torn:
         raise LogIncomplete(torn[0])
 
 

@@ -1,4 +1,5 @@
-"""The driver of a live run keeps none of its records, however long the run is: it goes through the files.
+"""The driver of a live run keeps none of its records, however long the run is: it goes through the files. So does who
+follows journals, or replays them.
 
 The run is one of `sim` here, whose journals are in files as those of real processes are.
 """
@@ -15,17 +16,18 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.live.logs import Logs
-from cluster.live.machine import LiveMachine
+from cluster.live.machine import Beginning, LiveMachine, schedule_of
 from cluster.runs.folder import create, write_sim
 from cluster.runs.outcome import Outcome
 from cluster.runs.parity import parity
-from cluster.runs.replay import recorded
+from cluster.runs.replay import beginning, recorded, replay_journals
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
 from shared.detectors.machine_state import MachineState
 from shared.journal.record import Held, digest, read
 from shared.journal.runfile import SUFFIX
 from shared.scenario.model import Results, Scenario
+from shared.wire.messages import Schedule
 from tests.kit import scenario, scene
 
 ACTORS = cast(Any, SimpleNamespace(stop=lambda *words, **options: None, kill=lambda: None))
@@ -43,7 +45,7 @@ def written(made: Scenario, folder: Path) -> tuple[Outcome, MachineState]:
     return run, sim.machine.state(sim.heap)
 
 
-def driven(made: Scenario, results: Results, state: MachineState, folder: Path) -> Outcome:
+def driven(made: Scenario, folder: Path, results: Results, state: MachineState) -> Outcome:
     """What the driver does when the processes have ended."""
     machine = LiveMachine(cast(ModuleType, None), made, actors=ACTORS)
     journals, _ = Logs(ACTORS, made.machine.nodes, folder).collect(folder)
@@ -53,6 +55,17 @@ def driven(made: Scenario, results: Results, state: MachineState, folder: Path) 
     run.parity = parity(made, run)
     machine.close()
     return run
+
+
+def followed_on(made: Scenario, folder: Path, *_: object) -> Schedule:
+    """What the driver does before the processes continue from the journals that dead processes have left."""
+    left = beginning(made, Logs(ACTORS, made.machine.nodes, folder).left())
+    return schedule_of(Beginning(left), made)
+
+
+def replayed(made: Scenario, folder: Path, *_: object) -> Outcome:
+    """A replay in sim of the journals."""
+    return replay_journals(made, Logs(ACTORS, made.machine.nodes, folder).collect(folder)[0])
 
 
 def held(made: Scenario, folder: Path) -> Held:
@@ -74,13 +87,14 @@ def peak(work: Callable[..., object], *args: object) -> int:
         tracemalloc.stop()
 
 
-def test_the_driver_of_a_run_four_times_as_long_needs_little_more(tmp_path: Path) -> None:
+@pytest.mark.parametrize("work", [driven, followed_on, replayed])
+def test_a_run_four_times_as_long_needs_little_more(work: Callable[..., object], tmp_path: Path) -> None:
     """Less than half of what the records would take that it does not keep. (Structs that were made stay known.)"""
     needs = []
     for rounds in (10, 40):
         made, folder = scene({"P": "\n".join(rounds * ROUND)}, SETUP), tmp_path / str(rounds)
         run, state = written(made, folder)
-        needs.append((peak(driven, made, run.results, state, folder), peak(held, made, folder)))
+        needs.append((peak(work, made, folder, run.results, state), peak(held, made, folder)))
     (short, records), (long, more_records) = needs
     assert more_records > 2 * records and long - short < (more_records - records) / 2
 
@@ -92,7 +106,7 @@ def test_what_the_driver_says_from_the_files_is_what_the_run_was(name: str, tmp_
         made = scenario(name).without_errata() if fixed else scenario(name)
         folder = tmp_path / str(fixed)
         wanted, state = written(made, folder)
-        run = driven(made, wanted.results, state, folder)
+        run = driven(made, folder, wanted.results, state)
         for file in folder.iterdir():
             file.unlink()
         assert run.parity is not None and run.parity.equal and digest(run.journals) == run.digest
