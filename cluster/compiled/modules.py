@@ -37,10 +37,13 @@ COMPILED = (
     "cluster/search/pos.py",
     "cluster/search/rff.py",
     "cluster/search/strategy.py",
+    "cluster/search/sharetree.py",
+    "cluster/search/subtree.py",
     "cluster/search/surw.py",
     "cluster/search/systematic.py",
     "cluster/search/touch.py",
     "cluster/search/trace.py",
+    "cluster/search/wakeup.py",
     "cluster/search/walk.py",
     "cluster/sim",
 )

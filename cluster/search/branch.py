@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cluster.search import dpor
+from cluster.search import wakeup
 from cluster.search.batch import Done
 from cluster.search.dependency import Resource
 from cluster.search.trace import Event, Label
@@ -49,7 +49,7 @@ class Table:
     def events(self, events: Sequence[Event]) -> list[int]:
         return [self.event(event) for event in events]
 
-    def tree(self, branches: Sequence[dpor.Branch]) -> Flat:
+    def tree(self, branches: Sequence[wakeup.Branch]) -> Flat:
         flat = [len(branches)]
         stack = list(reversed(branches))
         while stack:
@@ -76,15 +76,15 @@ class Events:
     def of(self, numbers: Sequence[int]) -> list[Event]:
         return [self.all[number] for number in numbers]
 
-    def tree(self, flat: Flat) -> list[dpor.Branch]:
-        tree: list[dpor.Branch] = []
+    def tree(self, flat: Flat) -> list[wakeup.Branch]:
+        tree: list[wakeup.Branch] = []
         numbers = iter(flat)
         left = [(tree, next(numbers))]
         while left:
             into, count = left.pop()
             if count:
                 left.append((into, count - 1))
-                branch = dpor.Branch(self.all[next(numbers)])
+                branch = wakeup.Branch(self.all[next(numbers)])
                 into.append(branch)
                 left.append((branch.rest, next(numbers)))
         return tree
@@ -96,28 +96,30 @@ class Branch(NamedTuple):
     Attributes:
         racy: fields that are points from the beginning.
         budget: executions at most.
-        path: what to do first.
-        explored, others: as `dpor.Subtree` has them.
+        path, explored, others, tree: as `subtree.Subtree` has them.
     """
 
     racy: list[str]
     budget: int
     path: list[Label]
     explored: dict[int, list[Event]]
-    others: dict[int, list[dpor.Branch]]
+    others: dict[int, list[wakeup.Branch]]
+    tree: list[wakeup.Branch]
 
     def plain(self) -> list[object]:
         table = Table()
         explored = [(at, table.events(events)) for at, events in self.explored.items()]
         others = [(at, table.tree(branches)) for at, branches in self.others.items()]
-        return [self.racy, self.budget, self.path, explored, others, table.plain()]
+        tree = table.tree(self.tree)
+        return [self.racy, self.budget, self.path, explored, others, tree, table.plain()]
 
     @classmethod
     def parse(cls, body: Any) -> Branch:
-        racy, budget, path, explored, others, table = body
+        racy, budget, path, explored, others, tree, table = body
         events = Events(table)
         beside = {at: events.of(numbers) for at, numbers in explored}
-        return cls(list(racy), budget, list(path), beside, {at: events.tree(flat) for at, flat in others})
+        around = {at: events.tree(flat) for at, flat in others}
+        return cls(list(racy), budget, list(path), beside, around, events.tree(tree))
 
 
 class Stop(NamedTuple):
@@ -131,7 +133,7 @@ class Stop(NamedTuple):
 
     performed: list[Event]
     explored: list[list[Event]]
-    tree: list[dpor.Branch]
+    tree: list[wakeup.Branch]
 
 
 class Explored(NamedTuple):
@@ -140,7 +142,7 @@ class Explored(NamedTuple):
     Attributes:
         done: of its executions; the lesson of each: whether it has shown nothing new.
         path: the events of the path, as they were performed.
-        beyond: as `dpor.Subtree` has it.
+        beyond: as `subtree.Subtree` has it.
         stop: None: there is no execution left, or there need not be any.
     """
 

@@ -1,14 +1,14 @@
 """A systematic search by several workers: optimal DPOR, whose tree has one owner.
 
-The owner walks through the tree as one process would, depth first, and never performs an execution. The result of an
-execution is decided by the way to it alone: by the events at its beginning, and by the branches that were explored
-beside this way before. Both are known as soon as a branch is in the tree and those before it have been performed once.
-So workers explore branches ahead of the owner, and when it comes to a branch, it takes over its result: the executions,
-what their races lead to at places on the way, and the part of the tree that is left, whose branches are explored in
-turn.
+The owner never performs an execution. It gives parts of the tree to workers: a part (`Lane`) is everything that begins
+with a branch's way. What a part has is decided by this way alone: by its events, and by the branches beside it that
+were begun before. So the parts are independent of each other. A worker goes through a part depth first, for a number of
+executions, and answers with their results, with what their races lead to at places on the way, and with where it has
+stopped. The owner adds what is new to the tree (sharetree.py), and has the part continued by any worker.
 
-So the search equals that of `explore()`, execution for execution, for any number of workers. No class is counted
-twice, and the executions that show nothing new are the same.
+The parts take turns in a fixed order, and results are added in this order, so the search is the same for any number of
+workers. No class is counted twice, and all are seen that `explore()` sees; but the order in which they are seen is
+another (Lang and Sagonas, Parallel Graph-Based Stateless Model Checking, 2020, explore any branch at any time, too).
 
 When more fields become racy, there are more points, and everything begins anew; what is still explored of the old tree
 comes to nothing.
@@ -16,169 +16,76 @@ comes to nothing.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 
+from cluster.search import wakeup
 from cluster.search.batch import Ran
 from cluster.search.branch import BRANCH, EXPLORED, Branch, Explored, Stop
-from cluster.search.dpor import Branch as Node
-from cluster.search.dpor import Place
 from cluster.search.explore import LOOK_S, Coverage, collect
 from cluster.search.owner import Owner
+from cluster.search.sharetree import Node, split
 from cluster.search.trace import Event
 from shared.wire.codec import decode, encode
 
-#: executions of a branch, until the owner divides what is left of it
-BUDGET = 32
-#: branches for each worker that are explored, or have been, and that the owner has not come to
-AHEAD = 8
+#: parts that are explored at the same time, at most
+LANES = 16
+#: executions of a part in its first turn, and in any; each turn has twice as many as the one before
+FIRST, MOST = 8, 256
 
 
-class Way:
-    """A way from a place to a branch.
-
-    Attributes:
-        before: the way to the branch before; None: the place is where the owner is, or has been on its way.
-        node: the branch; None: that of the first execution.
-        explored: beside it, before. others: beside it, later.
-    """
-
-    __slots__ = ("before", "explored", "node", "others")
-
-    def __init__(self, before: Way | None, node: Node | None, explored: list[Event], others: list[Node]):
-        self.before, self.node, self.explored, self.others = before, node, explored, others
-
-    def steps(self) -> list[Way]:
-        """From the first on."""
-        steps = [self]
-        while steps[-1].before is not None:
-            steps.append(steps[-1].before)
-        return steps[::-1]
-
-
-class Tree:
-    """The owner's: where it is, and what is to be explored.
+class Lane:
+    """A part of the tree that workers explore.
 
     Attributes:
-        events: of the way on which it is; places: before each of them, and where it is. Invariant: the first branch of
-            an event's place is that event; the first one of the last place is to be explored next.
+        node: the branch with which all of it begins.
+        stop: where the last worker has stopped; None: nothing of it has been explored.
+        budget: executions of its next turn.
+        number: of the batch that is its next turn; -1: not sent yet.
     """
 
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.places = [Place({}, [])]
-        self.begun = False
+    def __init__(self, node: Node):
+        self.node = node
+        self.stop: Stop | None = None
+        self.budget, self.number = FIRST, -1
 
-    def ways(self) -> Iterator[tuple[int, Way]]:
-        """The ways to branches that are to be explored, in their order, each with the number of the place where it
-        begins; as far as all is known that is beside them."""
-        if not self.begun:
-            yield 0, Way(None, None, [], [])
-            return
-        for at in reversed(range(len(self.places))):
-            place = self.places[at]
-            explored, branches = place.own(), place.tree
-            if at < len(self.events):
-                explored, branches = [*explored, self.events[at]], branches[1:]
-            for way in self._beside(None, branches, explored):
-                yield at, way
-
-    def _beside(self, before: Way | None, branches: list[Node], explored: list[Event]) -> Iterator[Way]:
-        """The ways by one of these branches."""
-        left = [(before, branches, explored)]
-        while left:
-            before, branches, explored = left.pop()
-            if not branches:
-                continue
-            node = branches[0]
-            way = Way(before, node, explored, branches[1:])
-            if not node.rest:
-                yield way
-            if node.ahead is not None:
-                left.append((before, branches[1:], [*explored, node.ahead]))
-            if node.rest:
-                left.append((way, node.rest, []))
-
-    def branch(self, at: int, way: Way, racy: list[str]) -> Branch:
-        """A way as its worker is told."""
-        path = [event.label for event in self.events[:at]]
-        explored = {number: place.own() for number, place in enumerate(self.places[:at])}
-        others = {number: place.tree[1:] for number, place in enumerate(self.places[:at])}
-        for step in way.steps():
-            if step.node is not None:
-                explored[len(path)], others[len(path)] = step.explored, step.others
-                path.append(step.node.event.label)
-        return Branch(
-            racy,
-            BUDGET,
-            path,
-            {number: events for number, events in explored.items() if events},
-            {number: nodes for number, nodes in others.items() if nodes},
-        )
-
-    def arrived(self, at: int, way: Way, explored: Explored) -> None:
-        """The result of a way is known; if the execution ended on the way, not all events of it."""
-        for step, event in zip(way.steps(), explored.path[at:], strict=False):
-            if step.node is not None:
-                step.node.ahead = event
-
-    def take(self, way: Way, explored: Explored) -> bool:
-        """Come to the next way. Returns: is there another?"""
-        self.begun = True
-        for step in way.steps():
-            if step.node is not None and step.node.ahead is not None:
-                step.node.event = step.node.ahead
-                self._go(step.node.event)
-        for at, events in explored.beyond:
-            self.places[at].explore(events)
-        if explored.stop is not None:
-            self._stop(explored.stop)
-            return True
-        return self._back()
-
-    def _go(self, event: Event) -> None:
-        self.events.append(event)
-        self.places.append(self.places[-1].after(event))
-
-    def _stop(self, stop: Stop) -> None:
-        """Go to where a worker has stopped."""
-        self.places[-1].tree.extend(stop.tree)
-        for at, own in enumerate(stop.explored):
-            if at:
-                self._go(stop.performed[at - 1])
-            self.places[-1].add(own)
-
-    def _back(self) -> bool:
-        """Leave the place where nothing is left, up to where there is another branch."""
-        self.places.pop()
-        while self.places:
-            place, event = self.places[-1], self.events.pop()
-            place.tree.pop(0)
-            place.add([event])
-            if place.tree:
-                return True
-            self.places.pop()
-        return False
+    def batch(self, racy: list[str], budget: int) -> Branch:
+        """Its next turn, as a worker is told."""
+        way, stop = self.node.way()[1:], self.stop
+        explored: dict[int, list[Event]] = {}
+        others: dict[int, list[wakeup.Branch]] = {}
+        for at, node in enumerate(way):
+            before, after = node.siblings()
+            if before:
+                explored[at] = [other.event for other in before]
+            if after:
+                others[at] = [*after]
+        if stop is None:
+            return Branch(racy, budget, [node.event.label for node in way], explored, others, [])
+        explored.update({at: events for at, events in enumerate(stop.explored, len(way)) if events})
+        return Branch(racy, budget, [node.event.label for node in way], explored, others, stop.tree)
 
 
 class Shared(Owner):
     """The owner of the search.
 
     Attributes:
-        sent: branch that is being explored, or has been -> its number; None: the first execution.
-        ways: number of such a branch -> where its way begins, and the way. done: its result.
+        root: of the tree.
+        lanes: whose turn it is, the next one first. waiting: leaves that are in no lane yet, in the order in which they
+            came. Invariant: each part of the tree that is not explored is in one of the two.
+        sent: number of a batch -> its lane. done: its result.
         executions, redundant: since there last were more points. endless: of all.
-        over: nothing is left to try.
     """
 
     def prepare(self) -> None:
         self.number = self.executions = self.redundant = self.endless = 0
-        self.over = False
         self._anew()
 
     def _anew(self) -> None:
-        self.tree = Tree()
-        self.sent: dict[Node | None, int] = {}
-        self.ways: dict[int, tuple[int, Way]] = {}
+        self.root = Node.root()
+        self.lanes = deque([Lane(self.root)])
+        self.waiting: list[Node] = []
+        self.sent: dict[int, Lane] = {}
         self.done: dict[int, Explored] = {}
         self.executions = self.redundant = 0
 
@@ -186,52 +93,44 @@ class Shared(Owner):
         while True:
             self._submit()
             for number, data in self.pool.wait(LOOK_S):
-                if number in self.ways:
-                    explored = self.done[number] = decode(EXPLORED, data)
-                    self.tree.arrived(*self.ways[number], explored)
+                if number in self.sent:
+                    self.done[number] = decode(EXPLORED, data)
             yield
-            while self._next() in self.done:
+            while self.lanes[0].number in self.done:
                 if self._is_over():
                     return
                 yield
 
     def covered(self) -> Coverage:
-        return Coverage(self.over and not self.endless, self.executions - self.redundant, self.redundant, self.endless)
-
-    def _next(self) -> int:
-        """Number of the branch that is the next one; -1: it has not been sent."""
-        _, way = next(self.tree.ways())
-        return self.sent.get(way.node, -1)
+        over = not self.root.left and not self.endless
+        return Coverage(over, self.executions - self.redundant, self.redundant, self.endless)
 
     def _submit(self) -> None:
-        """Let branches be explored, the next branches first."""
-        room = min(self.pool.room(), AHEAD * self.pool.workers - len(self.sent))
-        if room <= 0 and self._next() >= 0:
-            return
-        for at, way in self.tree.ways():
-            if way.node not in self.sent:
-                self._send(at, way, BUDGET)
-                room -= 1
-            if room <= 0:
+        """Send what is next, as far as it is likely to be needed."""
+        room, left = self.pool.room(), self.limit - self.result.schedules
+        for lane in self.lanes:
+            if room <= 0 or left <= 0:
                 return
+            if lane.number < 0:
+                self._send(lane, lane.budget)
+                room -= 1
+            left -= lane.budget
 
-    def _send(self, at: int, way: Way, budget: int) -> None:
-        number = self.sent[way.node] = self.number
+    def _send(self, lane: Lane, budget: int) -> None:
+        lane.number = self.number
+        self.sent[self.number] = lane
+        self.pool.submit(self.number, encode(BRANCH, lane.batch(sorted(self.result.racy), budget)))
         self.number += 1
-        self.ways[number] = at, way
-        branch = self.tree.branch(at, way, sorted(self.result.racy))
-        self.pool.submit(number, encode(BRANCH, branch._replace(budget=budget)))
 
     def _is_over(self) -> bool:
-        """Come to the next branch, and add its result. Has the search come to its end with it?"""
-        number = self._next()
-        explored = self.done.pop(number)
-        del self.ways[number]
-        at, way = next(self.tree.ways())  # the rest of its way
-        ran, result = explored.done.ran, self.result
+        """Add the result of the lane whose turn it is. Has the search come to its end with it?"""
+        lane, result = self.lanes[0], self.result
+        explored = self.done.pop(lane.number)
+        del self.sent[lane.number]
+        ran = explored.done.ran
         left = self.limit - result.schedules
         if len(ran) > left:  # again, and only so many: then the last results are those of the last execution
-            self._send(at, way, left)
+            self._send(lane, left)
             return False
         findings = {finding.at: finding for finding in explored.done.findings}
         for turn, execution in enumerate(ran):
@@ -243,9 +142,59 @@ class Shared(Owner):
         if result.finding is None:
             result.results = explored.done.results
         if not ran or not ran[-1].grown:
-            del self.sent[way.node]
-            self.over = not self.tree.take(way, explored)
-        return self.over or result.schedules >= self.limit
+            self._take(lane, explored)
+        return not self.root.left or result.schedules >= self.limit
+
+    def _take(self, lane: Lane, explored: Explored) -> None:
+        """What a turn has come to, becomes part of the tree."""
+        self.lanes.popleft()
+        places = lane.node.way()
+        for node, event in zip(places[1:], explored.path, strict=False):
+            node.perform(event)
+        for at, events in explored.beyond:
+            leaf = places[at].explore(events, places[at + 1])
+            if leaf is not None:
+                self.waiting.append(leaf)
+        if explored.stop is not None:
+            self._continue(lane, explored.stop)
+        else:
+            lane.node.finish()
+            if len(explored.path) < len(places) - 1:
+                self._abandon(places[len(explored.path)])
+        self._begin()
+
+    def _abandon(self, end: Node) -> None:
+        """An execution has ended there, so no other can come to what waits behind it."""
+        waiting, self.waiting = self.waiting, []
+        for node in waiting:
+            if end in node.way():
+                node.finish()
+            else:
+                self.waiting.append(node)
+
+    def _continue(self, lane: Lane, stop: Stop) -> None:
+        """A lane has been left unfinished: it has another turn, or its branches become lanes if there are few."""
+        lane.stop, lane.number, lane.budget = stop, -1, min(MOST, 2 * lane.budget)
+        while lane.stop is not None and len(self.lanes) + len(self.waiting) < LANES:
+            parted = split(lane.node, lane.stop)
+            if parted is None:
+                break
+            lane.node, lane.stop, leaves = parted
+            self.waiting += leaves
+        if lane.stop is not None:
+            self.lanes.append(lane)
+
+    def _begin(self) -> None:
+        """Begin with leaves that wait."""
+        waiting, self.waiting = self.waiting, []
+        for at, node in enumerate(waiting):
+            if len(self.lanes) >= LANES:
+                self.waiting += waiting[at:]
+                return
+            if node.ready():
+                self.lanes.append(Lane(node))
+            else:
+                self.waiting.append(node)
 
     def _add(self, ran: Ran) -> None:
         result = self.result

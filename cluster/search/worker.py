@@ -13,10 +13,10 @@ from cluster.search import portfolio
 from cluster.search.batch import DONE, JOB, KNOWLEDGE, WALKS, Confirmed, Done, Ran, Walks
 from cluster.search.branch import BRANCH, EXPLORED, Branch, Explored, Stop
 from cluster.search.classes import Classes
-from cluster.search.dpor import Subtree
 from cluster.search.explore import Account
 from cluster.search.follow import Continue
 from cluster.search.strategy import DEFAULT, Sampling, SearchOver, Stay, Strategy
+from cluster.search.subtree import Subtree
 from cluster.search.trace import Event
 from cluster.sim.engine import Sim, seldom_collected
 from shared.findings import UNEXPECTED, Finding
@@ -73,7 +73,7 @@ class Worker:
     def _explore(self, branch: Branch) -> Explored:
         """Go through a part of a tree, until there is a finding, there are more points, or it has been enough."""
         done = Done([], [], {})
-        subtree = Subtree(branch.path, branch.explored, branch.others)
+        subtree = Subtree(branch.path, branch.explored, branch.others, branch.tree)
         subtree.trace.meet(processor.threads[0] for processor in self.sim.machine.processors if processor.threads)
         path: list[Event] = []
         stop = None

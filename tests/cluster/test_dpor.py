@@ -11,8 +11,9 @@ import pytest
 from cluster.api import Program, new
 from cluster.boot import prepare
 from cluster.search.dependency import RULES
-from cluster.search.dpor import Branch, Optimal, Place
+from cluster.search.dpor import Optimal
 from cluster.search.trace import Event
+from cluster.search.wakeup import Branch, Place
 from cluster.sim.engine import Sim
 from nodes.cpu import Thread
 from shared.port.port import here

@@ -1,4 +1,4 @@
-"""DPOR by several workers (cluster/search/share.py) is the search of one process, execution for execution."""
+"""DPOR by several workers (cluster/search/share.py) is the same for any number of them, and sees each class once."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from cluster.api import Program
 from cluster.search import share
 from cluster.search.batch import Job
-from cluster.search.branch import BRANCH, Branch
-from cluster.search.dpor import Branch as Node
+from cluster.search.branch import BRANCH, Branch, Stop
 from cluster.search.explore import Behind, Exploration, explore
 from cluster.search.pool import Here
-from cluster.search.share import BUDGET
+from cluster.search.sharetree import Node, split
 from cluster.search.spread import spread
 from cluster.search.trace import Event
+from cluster.search.wakeup import Branch as Wakeup
 from cluster.search.worker import Worker
 from shared.scenario.model import Scenario
 from shared.wire.codec import decode, encode
@@ -48,12 +48,21 @@ def facts(result: Exploration) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def compared(scene: Scenario, schedules: int, counts: tuple[int, ...] = (1, 3)) -> dict[str, Any]:
-    """A search by one process; by workers, whose batches are done in another order, it comes to the same."""
-    alone = facts(explore(scene, "dpor", 0, schedules))
+def compared(scene: Scenario, schedules: int, counts: tuple[int, ...] = (2, 5)) -> dict[str, Any]:
+    """A search by a worker; by several, whose batches are done in another order, it comes to the same.
+
+    If it has seen all, then it has seen what one process sees without an owner.
+    """
+    by_one = by_workers(scene, schedules, 1)
     for workers in counts:
-        assert by_workers(scene, schedules, workers) == alone, f"by {workers} workers"
-    return alone
+        assert by_workers(scene, schedules, workers) == by_one, f"by {workers} workers"
+    alone = facts(explore(scene, "dpor", 0, schedules))
+    assert (by_one["finding"] is None) == (alone["finding"] is None)
+    if alone["finding"] is None and not alone["racy"]:
+        same = ("schedules", "points", "operations", "sites", "notes", "coverage")
+        assert by_one["coverage"].exhausted == alone["coverage"].exhausted
+        assert not by_one["coverage"].exhausted or all(by_one[key] == alone[key] for key in same)
+    return by_one
 
 
 def by_workers(scene: Scenario, schedules: int, workers: int) -> dict[str, Any]:
@@ -78,20 +87,105 @@ def by_workers(scene: Scenario, schedules: int, workers: int) -> dict[str, Any]:
 def test_published_counts_for_any_number_of_workers(
     bodies: list[Callable[[], None]], traces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if nearly every branch is divided, and if the owner comes to branches that nobody has explored."""
+    """Also in one lane, and in as many as there can be."""
     scene = program(*bodies)
-    coverage = compared(scene, 10_000, (1, 5))["coverage"]
+    coverage = compared(scene, 10_000)["coverage"]
     assert (coverage.exhausted, coverage.classes, coverage.redundant) == (True, traces, 0)
-    for budget, ahead in ((1, 1), (3, 2)):
-        monkeypatch.setattr(share, "BUDGET", budget)
-        monkeypatch.setattr(share, "AHEAD", ahead)
+    for lanes, first, most in LANES:
+        take_turns(monkeypatch, lanes, first, most)
         assert by_workers(scene, 10_000, 2)["coverage"] == coverage
 
 
-def test_random_programs_whose_every_branch_is_divided(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(share, "BUDGET", 1)
-    for seed in range(60, 120):
-        compared(brute.program(brute.random_program(seed)).scenario(), 60, (1,))
+#: lanes at most, executions of a lane's first turn, and of any turn at most
+LANES = (1, 1, 1), (2, 1, 8), (1000, 1, 1), (16, 1, 3)
+
+
+def take_turns(monkeypatch: pytest.MonkeyPatch, lanes: int, first: int, most: int) -> None:
+    for name, value in {"LANES": lanes, "FIRST": first, "MOST": most}.items():
+        monkeypatch.setattr(share, name, value)
+
+
+@pytest.mark.parametrize(("lanes", "first", "most"), LANES)
+def test_random_programs_in_short_turns(lanes: int, first: int, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nearly every branch begins a lane, or each is continued after every execution."""
+    take_turns(monkeypatch, lanes, first, most)
+    for seed in range(60, 90):
+        compared(brute.program(brute.random_program(seed)).scenario(), 120, (2,))
+
+
+@pytest.mark.parametrize("seed", [9, 16, 41])
+def test_a_way_gets_branches_from_those_before_it(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an earlier branch comes to may begin like a way whose part has been explored to its end by then.
+
+    The way was in the tree for that part alone, so the rest behind it is not explored yet. Some classes of these
+    programs are seen only so.
+    """
+    take_turns(monkeypatch, 16, 4, 64)
+    assert compared(brute.program(brute.random_program(seed)).scenario(), 1000)["coverage"].exhausted
+
+
+def event(thread: str, *writes: str) -> Event:
+    """What the only context of a processor does."""
+    made = Event(thread, ord(thread))
+    made.writes = frozenset(("node", name) for name in writes)
+    return made
+
+
+def test_what_begins_like_a_branch_is_explored_behind_it_or_not_at_all() -> None:
+    root = Node.root()
+    root.count(-1)
+    before, here, after = Node(root, event("A", "x"), True), Node(root, event("B", "y"), True), Node(root, event("C"))
+    part = Node(after, event("D", "z"), True)
+    for node in (before, here, part):
+        node.count(1)
+    assert root.explore([event("A", "x"), event("E", "y")], here) is None, "that sleeps"
+    assert root.explore([event("C"), event("D", "z"), event("E", "y")], here) is None, "it is in a part"
+    leaf = root.explore([event("C"), event("E", "x", "y", "z")], here)
+    assert leaf is not None and leaf.whole and leaf.parent is after and after.nodes == [part, leaf]
+    assert root.explore([event("E", "x", "y", "z")], here) is None, "it is the same, as nothing depends on C"
+    other = root.explore([event("F", "x", "y", "z"), event("G", "w")], here)
+    assert other is not None and other.parent is not None and other.parent.parent is after and not other.parent.whole
+    assert root.left == 5 and after.left == 3
+
+
+def test_a_branch_is_forgotten_when_none_before_it_can_add_to_it() -> None:
+    root = Node.root()
+    root.count(-1)
+    here, after = Node(root, event("A", "x"), True), Node(root, event("B", "x"))
+    part, last = Node(after, event("D"), True), Node(root, event("C", "x"), True)
+    for node in (here, part, last):
+        node.count(1)
+    part.finish()
+    assert (root.left, after.left, after.nodes, root.settled) == (2, 0, [part], 0)
+    here.finish()
+    assert (root.left, after.nodes, root.settled) == (1, [], 2)
+    last.finish()
+    assert (root.left, root.nodes) == (0, [])
+
+
+def test_the_first_branches_of_a_part_are_taken_from_it() -> None:
+    def tree(*events: Event) -> list[Wakeup]:
+        return [Wakeup(event) for event in events]
+
+    a, b, c, d = (event(name, "x") for name in "ABCD")
+    root = Node.root()
+    alone = tree(a)
+    alone[0].rest = tree(b)
+    assert split(root, Stop([a], [[], []], alone)) is None
+    alone[0].rest += tree(c)
+    assert split(root, Stop([a], [[d], []], alone)) is not None
+    assert [node.event for node in root.nodes] == [d, a] and [node.event for node in root.nodes[1].nodes] == [b, c]
+    assert (root.left, root.nodes[1].left) == (2, 2), "the part itself is no more"
+
+    root = Node.root()
+    two = tree(a, b)
+    two[0].rest = tree(c)
+    parted = split(root, Stop([a, c], [[], [d], []], two))
+    assert parted is not None
+    first, stop, taken = parted
+    assert stop is not None and (stop.performed, stop.explored, stop.tree) == ([c], [[d], []], two[0].rest)
+    assert [node.event for node in root.nodes] == [a, b] and (first, taken) == (root.nodes[0], [root.nodes[1]])
+    assert root.left == 2 and first.left == 1 and not first.whole and taken[0].whole
 
 
 def test_random_programs() -> None:
@@ -99,20 +193,23 @@ def test_random_programs() -> None:
     seen = [compared(brute.program(brute.random_program(seed)).scenario(), 150, (2,)) for seed in range(60)]
     exhausted = sum(result["coverage"].exhausted for result in seen)
     assert exhausted > 20 and sum(result["finding"] is not None for result in seen) > 5
-    assert sum(result["schedules"] > 2 * BUDGET for result in seen) >= 3
+    assert sum(result["schedules"] > 4 * share.FIRST for result in seen) >= 3
 
 
 def test_behind_a_beginning(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was given is on no way of the tree."""
-    monkeypatch.setattr(share, "BUDGET", 3)
+    take_turns(monkeypatch, 8, 1, 4)
     seen = []
     for seed in range(24):
         bodies = brute.random_program(seed)
         scene, first = brute.program(bodies).scenario(), a_beginning(bodies, random.Random(seed))
         alone = facts(explore(scene, Behind(first, "dpor"), 0, 150))
         job = Job(scene, "dpor", begin=first)
-        assert facts(spread(job, 150, Here(Worker(job.setup()).run, 2, 2))) == alone, seed
-        seen.append(alone["schedules"])
+        by_one, by_two = (facts(spread(job, 150, Here(Worker(job.setup()).run, count, count))) for count in (1, 2))
+        assert by_one == by_two and (by_one["finding"] is None) == (alone["finding"] is None), seed
+        if alone["coverage"].exhausted:
+            assert by_one["coverage"] == alone["coverage"], seed
+            seen.append(alone["schedules"])
     assert sum(schedules > 3 for schedules in seen) > 2
 
 
@@ -126,7 +223,7 @@ def test_the_kernel(name: str, schedules: int) -> None:
     assert result["coverage"].exhausted == (result["schedules"] < schedules)
 
 
-@pytest.mark.parametrize("schedules", [1, 2, BUDGET, BUDGET + 1, 100, 333])
+@pytest.mark.parametrize("schedules", [1, 2, share.FIRST, share.FIRST + 1, 100, 333])
 def test_a_search_ends_with_its_last_schedule(schedules: int) -> None:
     """Also in the middle of what a worker has explored."""
     result = compared(program(*[adder(1)] * 4), schedules)
@@ -144,19 +241,20 @@ def test_a_branch_travels_as_it_is() -> None:
     events = [Event("A", number % 3, number % 5 - 1) for number in range(4000)]
     for number, event in enumerate(events):
         event.reads, event.writes = frozenset([("lock", number % 7)]), frozenset([("ctx", "A"), ("field", 1, number)])
-    tree: list[Node] = []
+    tree: list[Wakeup] = []
     into = tree
     for event in events:
-        into += Node(event), Node(events[0])
+        into += Wakeup(event), Wakeup(events[0])
         into = into[0].rest
-    branch = Branch(["page.flags"], 9, [("A", -1), ("B", 3)], {1: events[:3]}, {0: tree})
+    branch = Branch(["page.flags"], 9, [("A", -1), ("B", 3)], {1: events[:3]}, {0: tree}, tree[:1])
     again = decode(BRANCH, encode(BRANCH, branch))
     assert again[:3] == branch[:3] and alike(again.explored[1], events[:3])
-    into, other = tree, again.others[0]
-    while into:
-        assert alike([node.event for node in into], [node.event for node in other])
-        into, other = into[0].rest, other[0].rest
-    assert other == []
+    for sent, arrived in ((tree, again.others[0]), (tree[:1], again.tree)):
+        into, other = sent, arrived
+        while into:
+            assert alike([node.event for node in into], [node.event for node in other])
+            into, other = into[0].rest, other[0].rest
+        assert other == []
 
 
 def alike(some: list[Event], others: list[Event]) -> bool:

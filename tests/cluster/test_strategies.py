@@ -17,7 +17,7 @@ from cluster.boot import prepare
 from cluster.search import SEARCHING, STRATEGIES, SYSTEMATIC, make, portfolio
 from cluster.search.bounded import Bounded, Delays, Preemptions
 from cluster.search.classes import Classes
-from cluster.search.dpor import Optimal, Subtree
+from cluster.search.dpor import Optimal
 from cluster.search.explore import explore
 from cluster.search.follow import Continue, Deviate, Order
 from cluster.search.near import Near, Site
@@ -28,6 +28,7 @@ from cluster.search.readsfrom import ReadsFrom
 from cluster.search.rff import KEPT, Rff
 from cluster.search.steer import Attempt, Predict
 from cluster.search.strategy import DefaultFirst, Plain, Sampling, SearchOver, Stay, Strategy, Systematic, default
+from cluster.search.subtree import Subtree
 from cluster.search.surw import MOST, Surw
 from cluster.search.systematic import Stepwise
 from cluster.search.touch import NOTHING
