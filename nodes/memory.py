@@ -11,6 +11,7 @@ struct with its number, and a word is accessed by a translation to a page of one
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from nodes.node import Node
 from shared.port.heap import HEADER, Heap, HeapRecord
@@ -25,6 +26,23 @@ from shared.wire.messages import KernelFinding
 End = tuple[str, str, int]
 
 
+class WordWrite(NamedTuple):
+    """The arguments of word_write: a word that is written through a translation.
+
+    Attributes:
+        offset: in the frame, in bytes.
+        va: virtual address, in bytes.
+        proc: whose address space it is in. For the record: the memory oracle asks for it.
+        gen: generation of the page that the translation was made for.
+    """
+
+    offset: int
+    value: int
+    va: int
+    proc: int
+    gen: int = ANY_GEN
+
+
 class Memory(Node):
     """One shard of memory: structs and frames whose number is `shard` modulo `shards`.
 
@@ -34,6 +52,7 @@ class Memory(Node):
     """
 
     kind = "memory"
+    arguments = {"word_write": WordWrite}
 
     def __init__(self, name: str, frames: int, page_size: int, shard: int = 0, shards: int = 1):
         super().__init__(name)
@@ -110,27 +129,31 @@ class Memory(Node):
 
     # (the process is for the record: the memory oracle asks for it)
 
-    def _translated(self, what: str, frame: int, gen: int) -> None:
-        """Is the frame's page still that for which the translation was made?"""
-        page = Page(Page.at(frame).id, gen)
-        rec = self.heap.get(page.id)
-        if rec is None or rec.lives(page):
+    def _translated(self, does: str, va: int, frame: int, gen: int) -> None:
+        """Is the frame's page still that for which the translation was made?
+
+        Args:
+            does: the context and its access, in words.
+            va: that it accesses.
+        """
+        at = Page.at(frame)
+        rec = self.heap.get(at.id)
+        if rec is None or gen in (rec.gen, ANY_GEN):
             return
+        page = Page(at.id, gen)
         now = "it is free" if rec[Page.fields["pqflags"].slot] & PQ_FREE else "it is in use again"
-        text = f"{what} by way of a translation to {page}, which was freed since: {self._who_ended(page)}; {now}"
+        ended = f"which was freed since: {self._who_ended(page)}; {now}"
+        text = f"{does} {va:#x} by way of a translation to {page}, {ended}"
         raise KernelFinding("freed-page-access", text, str(page))
 
     def op_word_read(self, ctx: str, frame: int, offset: int, va: int, proc: int, gen: int = ANY_GEN) -> int:
-        self._translated(f"{ctx} reads {va:#x}", frame, gen)
+        self._translated(f"{ctx} reads", va, frame, gen)
         return self.frames[frame][offset >> 3]
 
-    def op_word_write(  # noqa: PLR0913 - as its message has them
-        self, ctx: str, frame: int, offset: int, value: int, va: int, proc: int, gen: int = ANY_GEN
-    ) -> None:
-        self._translated(f"{ctx} writes to {va:#x}", frame, gen)
-        words = self.frames[frame]
-        at = offset >> 3
-        self.frames[frame] = (*words[:at], value, *words[at + 1 :])
+    def op_word_write(self, ctx: str, frame: int, write: WordWrite) -> None:
+        self._translated(f"{ctx} writes to", write.va, frame, write.gen)
+        words, at = self.frames[frame], write.offset >> 3
+        self.frames[frame] = (*words[:at], write.value, *words[at + 1 :])
 
     def op_frame_store(self, ctx: str, frame: int, offset: int, value: int) -> None:
         """A word written by the kernel, past every page table."""

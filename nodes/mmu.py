@@ -33,6 +33,9 @@ table in its page's frame.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import NamedTuple
+
 from nodes.node import Node
 from shared.port.port import ANY_GEN
 from shared.port.struct import Struct
@@ -54,6 +57,23 @@ FRAME, PROT, WIRED, REF, MOD, GEN = range(6)
 LIVE = 1
 
 
+class Mapping(NamedTuple):
+    """The arguments of pmap_enter: the mapping that a CPU enters into a pmap.
+
+    Attributes:
+        va: virtual address, in bytes.
+        flags: the access that caused it, and PMAP_WIRED.
+        gen: generation of the frame's page.
+    """
+
+    va: int
+    frame: int
+    prot: int
+    flags: int
+    cpu: str
+    gen: int = ANY_GEN
+
+
 class Mmu(Node):
     """All pmaps.
 
@@ -63,9 +83,14 @@ class Mmu(Node):
             MMU of the time it forgets the oldest to make room for another: a fault brings it back.
         per_table: translations in a page-table page; 0: tables are outside of memory.
         emulated: R and M are set by the kernel, not by the walk.
+
+    Attributes:
+        cached: page -> the CPUs that may have cached it.
+        filled: CPU -> the pages that it has cached since it flushed its whole TLB, and perhaps flushed since.
     """
 
     kind = "mmu"
+    arguments = {"pmap_enter": Mapping}
 
     def __init__(
         self, name: str, page_size: int, unwired: int | None = None, per_table: int = 0, emulated: bool = False
@@ -79,8 +104,8 @@ class Mmu(Node):
         self.attrs: dict[int, list[int]] = {}
         self.objects: dict[int, Struct] = {}
         self.ptps: dict[tuple[int, int], list[int]] = {}
-        self.active: dict[str, int] = {}
         self.cached: dict[tuple[int, int], dict[str, None]] = {}
+        self.filled: dict[str, set[tuple[int, int]]] = {}
         self.next_shootdown = 1
         self.shootdowns: dict[int, tuple[str, dict[str, list[list[int]]], object]] = {}
         self.replaced: dict[tuple[int, int], tuple[int, int]] = {}
@@ -108,9 +133,7 @@ class Mmu(Node):
 
     def op_pmap_activate(self, ctx: str, pmap: int, cpu: str) -> None:
         """The CPU loads this pmap and flushes its TLB."""
-        self.active[cpu] = pmap
-        for cpus in self.cached.values():
-            cpus.pop(cpu, None)
+        self._flushed(cpu, self.filled.pop(cpu, ()))
 
     # -- the hardware's walk -------------------------------------------------
 
@@ -129,6 +152,7 @@ class Mmu(Node):
                 self._written_too_early(pmap, vpn, pte[FRAME], cpu)
             pte[MOD] = 1
         self.cached.setdefault((pmap, vpn), {})[cpu] = None
+        self.filled.setdefault(cpu, set()).add((pmap, vpn))
         return [pte[FRAME], pte[PROT] & VM_PROT_WRITE, pte[MOD], pte[GEN]]
 
     def op_pmap_emulate_reference(self, ctx: str, pmap: int, vpn: int, write: int) -> None:
@@ -148,10 +172,8 @@ class Mmu(Node):
         self.ptps[key] = [frame, 0]
         return 1
 
-    def op_pmap_enter(  # noqa: PLR0913 - as its message has them
-        self, ctx: str, pmap: int, va: int, frame: int, prot: int, flags: int, cpu: str, gen: int = ANY_GEN
-    ) -> object:
-        table, vpn = self.pmaps[pmap], va // self.page_size
+    def op_pmap_enter(self, ctx: str, pmap: int, new: Mapping) -> object:
+        table, vpn = self.pmaps[pmap], new.va // self.page_size
         old = table.get(vpn)
         if pmap in self.objects and old is None:
             ptp = self.ptps.get((pmap, vpn // self.per_table))
@@ -161,19 +183,19 @@ class Mmu(Node):
         stale = []
         replaced = -1
         if old is not None:
-            if old[FRAME] != frame or old[PROT] & ~prot:
+            if old[FRAME] != new.frame or old[PROT] & ~new.prot:
                 stale = [(pmap, vpn)]
-            if old[FRAME] != frame:
+            if old[FRAME] != new.frame:
                 self._unmap(pmap, vpn)
                 replaced = old[FRAME]
                 old = None
-        ref = int(bool(flags & (VM_PROT_READ | VM_PROT_WRITE))) | (old[REF] if old else 0)
-        mod = int(bool(flags & VM_PROT_WRITE)) | (old[MOD] if old else 0)
-        table[vpn] = [frame, prot, int(bool(flags & PMAP_WIRED)), ref, mod, gen]
-        self.pv.setdefault(frame, {})[(pmap, vpn)] = None
+        ref = int(bool(new.flags & (VM_PROT_READ | VM_PROT_WRITE))) | (old[REF] if old else 0)
+        mod = int(bool(new.flags & VM_PROT_WRITE)) | (old[MOD] if old else 0)
+        table[vpn] = [new.frame, new.prot, int(bool(new.flags & PMAP_WIRED)), ref, mod, new.gen]
+        self.pv.setdefault(new.frame, {})[(pmap, vpn)] = None
         if self.unwired is not None:
             stale += self._make_room(pmap, vpn, self.unwired)
-        answer = self._shoot(ctx, cpu, stale, 0)
+        answer = self._shoot(ctx, new.cpu, stale, 0)
         if answer is WAIT and replaced >= 0:
             self.replaced[(pmap, vpn)] = (self.next_shootdown - 1, replaced)
         return answer
@@ -235,8 +257,7 @@ class Mmu(Node):
     def op_pmap_ack(self, ctx: str, shootdown: int, cpu: str) -> None:
         """A CPU has flushed what its IPI named; the last one lets the asking context continue."""
         initiator, waiting, reply = self.shootdowns[shootdown]
-        for pmap, vpn in waiting.pop(cpu):
-            self._flushed((pmap, vpn), cpu)
+        self._flushed(cpu, [(pmap, vpn) for pmap, vpn in waiting.pop(cpu)])
         if not waiting:
             del self.shootdowns[shootdown]
             self.replaced = {page: entry for page, entry in self.replaced.items() if entry[0] != shootdown}
@@ -327,10 +348,9 @@ class Mmu(Node):
             for sharer in self.cached.get(page, ()):
                 cpus.setdefault(sharer, []).append(list(page))
         if cpus.keys() <= {cpu}:
-            mine = cpus.get(cpu, [])
-            for pmap, vpn in mine:
-                self._flushed((pmap, vpn), cpu)
-            return [result, mine]
+            if cpus:
+                self._flushed(cpu, stale)
+            return [result, cpus.get(cpu, [])]
         number = self.next_shootdown
         self.next_shootdown += 1
         self.shootdowns[number] = (ctx, cpus, [result, []])
@@ -340,17 +360,17 @@ class Mmu(Node):
     def _flush_own(self, cpu: str, stale: list[tuple[int, int]], result: object) -> object:
         """Answer [result, pages for the asking CPU to flush]; what others may have cached stays there."""
         mine = [page for page in stale if cpu in self.cached.get(page, ())]
-        for page in mine:
-            self._flushed(page, cpu)
+        self._flushed(cpu, mine)
         return [result, [list(page) for page in mine]]
 
-    def _flushed(self, page: tuple[int, int], cpu: str) -> None:
-        """A CPU has this page cached no more."""
-        cpus = self.cached.get(page)
-        if cpus is not None:
-            cpus.pop(cpu, None)
-            if not cpus:
-                del self.cached[page]
+    def _flushed(self, cpu: str, pages: Iterable[tuple[int, int]]) -> None:
+        """A CPU has these pages cached no more."""
+        for page in pages:
+            cpus = self.cached.get(page)
+            if cpus is not None:
+                cpus.pop(cpu, None)
+                if not cpus:
+                    del self.cached[page]
 
     def image(self) -> MmuImage:
         return {
@@ -372,5 +392,5 @@ class Mmu(Node):
         for pmap, table in self.pmaps.items():
             for vpn, pte in table.items():
                 self.pv.setdefault(pte[FRAME], {})[(pmap, vpn)] = None
-        self.active, self.cached, self.shootdowns, self.next_shootdown = {}, {}, {}, 1
-        self.replaced = {}
+        self.cached, self.filled = {}, {}
+        self.shootdowns, self.next_shootdown, self.replaced = {}, 1, {}

@@ -7,7 +7,7 @@ cannot grant it answers with WAIT; what a request causes elsewhere it leaves in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
 from typing import Any, ClassVar
 
@@ -27,6 +27,10 @@ def _seam(node: type[Node], name: str) -> Callable[[Function], Function]:
     return put
 
 
+#: arguments of an operation as one value: its NamedTuple
+Arguments = Callable[..., tuple[object, ...]]
+
+
 class Node:
     """Base of the nodes.
 
@@ -34,11 +38,13 @@ class Node:
         name: `memory`, or `memory1` for a shard.
 
     Attributes:
+        arguments: kind of operation -> the NamedTuple of its arguments, for a method that takes them as one value.
         out: what the last operation causes elsewhere.
         admitted: operations since the last image, if the engine counts them.
     """
 
     kind: ClassVar[str] = ""
+    arguments: ClassVar[Mapping[str, Arguments]] = {}
 
     def __init__(self, name: str):
         self.name = name
@@ -57,7 +63,9 @@ class Node:
         methods = {name.removeprefix("op_") for name in dir(cls) if name.startswith("op_")}
         assert methods == wanted.keys(), f"{cls.__name__} and OPERATIONS differ: {sorted(methods ^ wanted.keys())}"
         for code, op in wanted.items():
-            _, _, _, *names = signature(getattr(cls, "op_" + code)).parameters  # self, ctx, target
+            together = cls.arguments.get(code)
+            names: Sequence[str] = [*signature(together or getattr(cls, "op_" + code)).parameters]
+            names = names if together else names[3:]  # self, ctx, target
             same = [name if declared == "-" else declared.rstrip("?") for name, declared in zip(names, op.args)]
             assert len(names) == len(op.args) and names == same, f"{cls.__name__}.op_{code}: {names}, not {op.args}"
         SEAMS.update({f"{cls.__name__}.{name}": _seam(cls, name) for name in vars(cls) if name.startswith("op_")})
@@ -67,7 +75,19 @@ class Node:
 
         Raises: KernelFinding - the operation shows the simulated kernel to be wrong.
         """
-        return getattr(self, "op_" + code)(ctx, target, *args)
+        return self.perform(getattr(self, "op_" + code), ctx, code, target, args)
+
+    def perform(self, method: Callable[..., Any], ctx: str, code: str, target: int, args: tuple[object, ...]) -> Any:
+        """`admit`, with the method at hand; written out, because compiled code is slow at `*args`."""
+        count = len(args)
+        if count == 0:
+            return method(ctx, target)
+        if count == 1:
+            return method(ctx, target, args[0])
+        if count == 2:
+            return method(ctx, target, args[0], args[1])
+        together = self.arguments.get(code)
+        return method(ctx, target, *args) if together is None else method(ctx, target, together(*args))
 
     def erratum(self, name: str) -> bool:
         """Is this defect of the hardware, or of what the node does for the kernel, switched on? As in the port.

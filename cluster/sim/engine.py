@@ -289,7 +289,7 @@ class Sim(Scheduling):
             thread.woken = False
             thread.waits_since = node.admitted
         try:
-            result = _admit(operation, thread.name, target, args)
+            result = node.perform(operation, thread.name, code, target, args)
         except KernelFinding as finding:
             if self.journals is not None:
                 refused = operation_record(code, target, args, None, [])
@@ -356,15 +356,3 @@ class Sim(Scheduling):
             super().returned(op, result)
         if self.execution.oracle is not None:
             self.execution.oracle.returned(self.cur.name, result)
-
-
-def _admit(operation: Callable[..., Any], ctx: str, target: int, args: tuple[object, ...]) -> Any:
-    """Node.admit, with the method at hand; written out, because compiled code is slow at `*args`."""
-    count = len(args)
-    if count == 0:
-        return operation(ctx, target)
-    if count == 1:
-        return operation(ctx, target, args[0])
-    if count == 2:
-        return operation(ctx, target, args[0], args[1])
-    return operation(ctx, target, *args)
