@@ -297,7 +297,7 @@ class LiveMachine:
                 mark=mark.name,
                 scenario=pack_scenario(self.scenario),
                 images={node: self.image.get(node) for node in group},
-                follow=schedule,
+                follow=None if schedule is None else schedule.of(group),
                 seed=seed * 1009 + number,
                 patch=None if patch is None else (patch.file, patch.source),
             )

@@ -15,7 +15,7 @@ final state of a host's nodes (shared/detectors/machine_state.py), and pieces of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -264,6 +264,11 @@ class Schedule(NamedTuple):
     nodes: dict[str, list[Turn]]
     processors: dict[str, ProgramOrder]
 
+    def of(self, names: Collection[str]) -> Schedule:
+        """The orders of these nodes alone."""
+        nodes = {name: turns for name, turns in self.nodes.items() if name in names}
+        return Schedule(nodes, {name: order for name, order in self.processors.items() if name in names})
+
     @classmethod
     def parse(cls, body: Any) -> Schedule:
         nodes, processors = body
@@ -285,7 +290,7 @@ class Load(NamedTuple):
         mark: name of a file in that folder, by which a host knows it; "": it may make the folder.
         scenario: as shared/scenario/pack.py has it.
         images: of the host's nodes.
-        follow: None: free-running.
+        follow: orders of its nodes; None: free-running.
         seed: of the choices among runnable LWPs.
         patch: file name and source of the patch that the driver has applied.
     """

@@ -6,13 +6,14 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from cluster.cli.live import Pace
 from cluster.cli.output import Output
-from cluster.live.machine import schedule_of
+from cluster.live.machine import LiveMachine, schedule_of
 from cluster.runs.replay import replay
 from cluster.search.walk import RandomWalk
 from shared.errors import Diverged, Infrastructure, UserMistake
@@ -66,6 +67,19 @@ def test_a_schedule_is_every_nodes_order_and_every_processors() -> None:
         assert len(events) == len(names) + 1
     events = sum(sum(events) for _, events, _ in schedule.processors.values())
     assert events == sum("k" not in record for records in recorded.journals.values() for record in records)
+
+
+def test_an_actor_is_sent_the_orders_of_its_own_nodes_alone(tmp_path: Path) -> None:
+    """With all of them, the driver and every actor would have the whole run in memory, each once more."""
+    scene = scenario("E1").without_errata()
+    machine = LiveMachine(cast(ModuleType, None), scene, actors=cast(Any, SimpleNamespace(groups=scene.machine.actors)))
+    loads = list(machine._loads(tmp_path / "mark", "run", run_recorded(scene, RandomWalk(0)).journals, 0))
+    schedules = [load.follow for load in loads if load.follow is not None]
+    assert [list(schedule.nodes) for schedule in schedules] == [
+        [node for node in scene.machine.nodes if node in group] for group in scene.machine.actors
+    ]
+    cpus = [cpu for schedule in schedules for cpu in schedule.processors]
+    assert sorted(cpus) == sorted(scene.machine.processors)
 
 
 # -- runs ----------------------------------------------------------------------------------------
