@@ -54,9 +54,9 @@ from cluster.runs.folder import create, write_sim
 from cluster.runs.outcome import Outcome
 from cluster.runs.token import parse, refuse_mismatch
 from cluster.search import explore as search
-from cluster.search.bounded import Preemptions
 from cluster.search.dpor import Optimal
 from cluster.search.pct import Pct
+from cluster.search.preemptions import Preemptions
 from cluster.search.readsfrom import ReadsFrom
 from cluster.search.steer import Predict
 from cluster.search.strategy import Strategy

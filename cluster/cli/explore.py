@@ -18,10 +18,10 @@ from cluster.cli.workers import pool, refuse_workers
 from cluster.runs.folder import keep
 from cluster.search import SEARCHING, SYSTEMATIC
 from cluster.search.batch import Job
-from cluster.search.bounded import Preemptions
 from cluster.search.chance import about, chance_of_new, interval, percent
 from cluster.search.explore import Behind, Coverage, Exploration, explore
 from cluster.search.near import Near, Site
+from cluster.search.preemptions import Preemptions
 from cluster.search.spread import spread
 from cluster.search.steer import Predict
 from cluster.search.strategy import Strategy
@@ -315,7 +315,7 @@ def _say(output: Output, plan: Plan, search: Exploration) -> None:
     rate = rate_of(search.schedules, search.seconds)
     covered = search.coverage
     over = "time is over" if plan.seconds is not None and search.schedules < plan.limit else ""
-    if plan.predict is not None and not plan.predict.left and search.schedules < plan.limit:
+    if plan.predict is not None and not plan.predict.attempts.left and search.schedules < plan.limit:
         over = "nothing is left to predict"
     why = "interrupted" if search.interrupted else over
     if covered is not None and (search.finding is None or covered.exhausted):

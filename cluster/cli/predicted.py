@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from cluster.cli.documents import Facts
 from cluster.cli.output import Output
+from cluster.search.attempts import Attempt
 from cluster.search.explore import Exploration
 from cluster.search.predict import Prediction
-from cluster.search.steer import Attempt, Predict
+from cluster.search.steer import Predict
 from shared.text import counted
 
 #: lines about predictions that were dropped, at most
@@ -16,7 +17,7 @@ LINES = 8
 def say(output: Output, predict: Predict, search: Exploration) -> None:
     """Which predictions were confirmed, and which were not; a prediction alone is not a finding."""
     confirmed, dropped = _sorted(predict, search)
-    left = len(predict.left)
+    left = len(predict.attempts.left)
     predicted = len(confirmed) + len(dropped) + left
     output.say(
         f"{counted(predicted, 'prediction')}: {len(confirmed)} confirmed, {len(dropped)} dropped, {left} not tried"
@@ -37,13 +38,14 @@ def facts(predict: Predict, search: Exploration) -> Facts:
     return {
         "confirmed": [_document(attempt.prediction, attempt.reached) for attempt in confirmed],
         "dropped": [_document(attempt.prediction, attempt.reached) for attempt in dropped],
-        "left": [_document(prediction, None) for prediction in predict.left],
+        "left": [_document(prediction, None) for prediction in predict.attempts.left],
     }
 
 
 def _sorted(predict: Predict, search: Exploration) -> tuple[list[Attempt], list[Attempt]]:
     """The attempts that had the finding, and those that had none."""
-    tried = [(number, attempt) for number, attempt in enumerate(predict.attempts, 1) if attempt.prediction is not None]
+    begun = enumerate(predict.attempts.begun, 1)
+    tried = [(number, attempt) for number, attempt in begun if attempt.prediction is not None]
     confirmed = [attempt for number, attempt in tried if number == search.found_at]
     return confirmed, [attempt for number, attempt in tried if number != search.found_at]
 

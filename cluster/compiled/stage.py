@@ -43,7 +43,8 @@ OPEN = {
     "cluster/search/surw.py": ("Surw",),
     "cluster/search/dpor.py": ("Optimal",),
     "cluster/search/readsfrom.py": ("ReadsFrom",),
-    "cluster/search/follow.py": ("Deviate", "Order"),
+    "cluster/search/deviate.py": ("Deviate",),
+    "cluster/search/follow.py": ("Order",),
     "nodes/host/half.py": ("ProcessorPort",),
 }
 #: the roots of all structs, which have no fields

@@ -18,7 +18,7 @@ from cluster.fuzz.plain import Wrong, unlike
 from cluster.runs.replay import replay
 from cluster.runs.token import Token, token_of
 from cluster.search import make
-from cluster.search.follow import Deviate
+from cluster.search.deviate import Deviate
 from cluster.search.minimize import minimize
 from cluster.search.near import Near, Site
 from cluster.search.strategy import Strategy

@@ -9,7 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from cluster.boot import prepare
 from cluster.machine import Machine
 from cluster.runs.outcome import Outcome
-from cluster.search.follow import Continue, Deviate, Order
+from cluster.search.beginning import Continue
+from cluster.search.deviate import Deviate
+from cluster.search.follow import Order
 from cluster.search.strategy import Strategy
 from cluster.sim.engine import Sim
 from nodes.build import build_threads

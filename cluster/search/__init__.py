@@ -10,8 +10,9 @@ rff         reads-from feedback
 surw        selectively uniform random walk
 dpor        optimal dynamic partial-order reduction: every class of executions once
 readsfrom   every reads-from class of executions: orders of stores that are not read are the same
-bounded     every class that a few preemptions, or a few delays, lead to
-follow      follows a given schedule: the deviations of a token, or the order of a journal
+preemptions, delays  every class that a few of them lead to
+deviate     follows the schedule of a token, as deviations from the default schedule
+follow      follows the order of a journal
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cluster.search.auto import Auto
-from cluster.search.bounded import Delays, Preemptions
+from cluster.search.delays import Delays
 from cluster.search.dpor import Optimal
 from cluster.search.near import Near, Site
 from cluster.search.pct import Pct
 from cluster.search.pos import Pos
+from cluster.search.preemptions import Preemptions
 from cluster.search.readsfrom import ReadsFrom
 from cluster.search.rff import Rff
 from cluster.search.strategy import Stay, Strategy, Systematic

@@ -1,23 +1,11 @@
 """Every class of executions that a few preemptions, or a few delays, lead to: bound 0 first, then 1, 2 ...
 
-A *preemption* is a switch away from a context that could continue (Musuvathi and Qadeer, PLDI 2007); a *delay* passes
-over the context whose turn it is by default (Emmi, Qadeer, Rakamaric, POPL 2011). Most defects need one or two.
-Depth-first through all schedules within the bound, except those that show nothing new:
-
-- A place is left if the search has been at one of the same class before, with the same context running, and no less
-  left of the bound. The same events can follow (the happens-before cache of CHESS).
-- Who has been preempted continues only when something that depends on its next event has happened. Otherwise the
-  preemption could have come behind that event: the same class, and no preemption more.
-- A context does its next event first. The search goes back to preempt it before that event only if an execution behind
-  it has had an event that conflicts with it, and that could have come first (trace.py, `rivals`). If there is none, the
-  preemption could have come behind the event, for the same reason. Bounded partial-order reduction (Coons, Musuvathi,
-  McKinley, OOPSLA 2013) goes back like that; its conservative places to go back to are here all places where no context
-  need be preempted, and a request for a lock that is held counts, too.
-
-The last two rules are for preemptions only: a delay moved elsewhere is another schedule.
+Depth-first through all schedules within the bound, except those that show nothing new. A place is left if the search
+has been at one of the same class before, with the same context running, and no less left of the bound. The same events
+can follow (the happens-before cache of CHESS, Musuvathi and Qadeer, PLDI 2007).
 
 So each class within the bound is seen, some more than once: `redundant` counts the executions that have shown nothing
-new. A bound does not limit choices of data.
+new. A bound does not limit choices of data. What costs how much, a subclass says (preemptions.py, delays.py).
 """
 
 from __future__ import annotations
@@ -183,44 +171,3 @@ class Bounded(Stepwise):
         self.bound += 1
         self._anew()
         return True
-
-
-class Preemptions(Bounded):
-    """At most so many preemptions.
-
-    Attributes:
-        contested: numbers of the events that conflict with an event which could have come first.
-    """
-
-    def grown(self) -> None:
-        super().grown()
-        self.contested: set[int] = set()
-
-    def _options(self, place: Place, candidates: Sequence[Thread], current: Thread | None) -> list[tuple[Thread, int]]:
-        awake = [thread for thread in candidates if thread.name not in place.asleep]
-        if current is None:
-            return [(thread, 0) for thread in self._from(awake, None)]
-        place.instead = [((thread.name, NO_CHOICE), 1) for thread in reversed(awake) if thread is not current]
-        return [(current, 0)]
-
-    def _is_contested(self, event: Event) -> bool:
-        return number_of(event) in self.contested
-
-    def _performed(self, event: Event) -> None:
-        self.contested.update([number_of(rival) for rival in self.trace.rivals(event)])
-
-    def _ended(self) -> None:
-        for event in self.trace.left() if self.left is None else self.left:
-            self._performed(event)
-
-
-class Delays(Bounded):
-    """At most so many delays of the default schedule, in which contexts continue in turn."""
-
-    def _options(self, place: Place, candidates: Sequence[Thread], current: Thread | None) -> list[tuple[Thread, int]]:
-        left = self.bound - place.spent + 1
-        self.limited |= left < len(candidates)
-        return [(thread, cost) for cost, thread in enumerate(self._from(candidates, current)[:left])]
-
-    def _favourite(self, current: Thread | None) -> str:
-        return f"{'' if self.thread is None else self.thread.name}{' ' if current is None else ''}"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from cluster.boot import prepare
 from cluster.runs.replay import replay
-from cluster.search.bounded import Preemptions
 from cluster.search.minimize import minimize
+from cluster.search.preemptions import Preemptions
 from cluster.search.strategy import SearchOver
 from cluster.sim.engine import Sim, seldom_collected
 from shared.findings import Finding

@@ -8,7 +8,7 @@ skipped, so the result has only deviations that were really taken. A choice may 
 
 from __future__ import annotations
 
-from cluster.search.follow import Deviate
+from cluster.search.deviate import Deviate
 from cluster.sim.engine import Sim
 from shared.findings import Finding
 from shared.journal.deviation import Deviation

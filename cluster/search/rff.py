@@ -22,34 +22,13 @@ from typing import TypeVar
 
 from cluster.search.pos import Pos
 from cluster.search.strategy import Patience, Plain
-from cluster.search.touch import LOCK, NOTHING, Location, Touch, family_of, touch, where, writes
+from cluster.search.touch import LOCK, NOTHING, Location, family_of, touch, where, writes
+from cluster.search.uses import NOBODY, Kind, Pair, Sight, Uses, is_read, kind_of
 from nodes.cpu import Thread
 
-#: a kind of operation on a location: part and kernel function of its context
-Kind = tuple[str, str]
-#: a read, and the write that it reads from
-Pair = tuple[Kind, Kind]
-#: a location, who uses it and in which context, and whether that reads and writes
-Sight = tuple[Location, Kind, str, bool, bool]
-#: the writer of a location that no context has written
-NOBODY: Kind = ("", "")
 #: pairs of an abstract schedule that is made anew, at most; abstract schedules that are kept
 PAIRS, KEPT = 3, 256
 T = TypeVar("T")
-
-
-class Uses:
-    """The uses of a location: kinds of reads and of writes, and names of contexts."""
-
-    def __init__(self) -> None:
-        self.reads: dict[Kind, None] = {}
-        self.writes: dict[Kind, None] = {}
-        self.contexts: set[str] = set()
-
-    @property
-    def shared(self) -> bool:
-        """May it make a difference who reads from whom?"""
-        return bool(self.reads) and bool(self.writes) and len(self.contexts) > 1
 
 
 class Rff(Pos):
@@ -164,7 +143,7 @@ class Rff(Pos):
         if pair is None:
             return False
         read, write = pair
-        mine = _kind(thread) == read and _reads(touched, thread)
+        mine = kind_of(thread) == read and is_read(touched, thread)
         if self.last.get(where(touched), NOBODY) == write:
             return writes(touched) and not mine
         return mine
@@ -172,8 +151,8 @@ class Rff(Pos):
     def _performed(self, thread: Thread) -> None:
         """Note what an operation reads and writes."""
         touched = touch(thread)
-        reads = touched != NOTHING and _reads(touched, thread)
-        location, kind = where(touched), _kind(thread)
+        reads = touched != NOTHING and is_read(touched, thread)
+        location, kind = where(touched), kind_of(thread)
         if touched == NOTHING or (family_of(location) == LOCK and not reads):
             return
         sight = location, kind, thread.name, reads, writes(touched)
@@ -191,13 +170,3 @@ class Rff(Pos):
             self.last[location] = kind
             if pair is not None and pair[1] == NOBODY:
                 del self.wanted[location]
-
-
-def _kind(thread: Thread) -> Kind:
-    return thread.name.rstrip("0123456789"), thread.function
-
-
-def _reads(touched: Touch, thread: Thread) -> bool:
-    """Does an operation read what it touches? All but stores and releases do."""
-    asks = thread.asks
-    return not writes(touched) or (asks is not None and asks[0] in ("lock", "try"))

@@ -11,48 +11,19 @@ Nothing here is chosen at random. The search is over when there is nothing left 
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
+from cluster.search.attempts import SCHEDULES, Attempt, Attempts
 from cluster.search.observe import Observation
-from cluster.search.predict import Prediction, Predictor, rank
+from cluster.search.predict import Prediction
 from cluster.search.strategy import Strategy, default
 from cluster.search.systematic import named
 from nodes.cpu import Thread
 
-#: of the schedules with which executions begin and end: is a woken context next?
-SCHEDULES = {"default schedule": False, "eager schedule": True}
-#: how much later something is tried that was predicted from an execution which confirmed a prediction
-DEEPER = 2.0
-#: and if one was predicted before that is alike
-AGAIN = 3.0
 #: contexts are held back for so many points at most: a context that spins for them would spin forever
 PATIENCE = 20_000
 #: what an execution does: goes the way of another, holds a context back, has the other's operation behind it, continues
 FOLLOWS, HOLDS, REACHES, GOES_ON = range(4)
-
-
-@dataclass(eq=False, slots=True)
-class Attempt:
-    """An execution: one of the first, or made to confirm a prediction.
-
-    Attributes:
-        schedule: of SCHEDULES.
-        prediction: that it is to confirm; None: it is one of the first.
-        base: the execution that the prediction was made from.
-        depth: how many predictions it brings about.
-        reached: what was predicted has come about.
-        contexts, choices: what it did, as `Observation` has it.
-    """
-
-    schedule: str
-    prediction: Prediction | None = None
-    base: Attempt | None = None
-    depth: int = 0
-    reached: bool = False
-    contexts: Sequence[str] = ()
-    choices: Sequence[tuple[int, int, int]] = field(default=())
 
 
 class Predict(Strategy):
@@ -60,33 +31,19 @@ class Predict(Strategy):
 
     Attributes:
         attempt: the execution that is going on, or has just ended; seen: what it did.
-        attempts: all that have begun. Invariant: the executions of their bases have ended.
+        attempts: all executions, and those to come.
         phase: how far the attempt is. Invariant: grows during an execution. points: at which a context was held back.
         last: `order` of the context picked last; eager: woken contexts go first; due: those, the next one last.
         way: contexts that bring the other one to its goal, the next one last.
-        known: for each choice of data, signatures of what was predicted; kinds: the same without objects and numbers.
-        ways: (number of the execution, way) that were tried, or will be.
     """
 
     def __init__(self) -> None:
-        self.attempts: list[Attempt] = []
+        self.attempts = Attempts()
         self.attempt = Attempt("")
         self.seen = Observation()
-        self.known: dict[tuple[int, ...], set[tuple[object, ...]]] = {}
-        self.kinds: set[tuple[object, ...]] = set()
-        self.ways: set[tuple[object, ...]] = set()
-        self._first = [Attempt(schedule) for schedule in SCHEDULES]
-        self._left: list[tuple[float, int, Attempt]] = []
-        self._unread: list[tuple[Attempt, Observation]] = []
-        self._numbers = 0
         self.phase, self.points, self.last = FOLLOWS, 0, -1
         self.due: list[Thread] = []
         self.way: list[str] = []
-
-    @property
-    def left(self) -> list[Prediction]:
-        """The predictions that were not tried, the next prediction first."""
-        return [attempt.prediction for _, _, attempt in sorted(self._left) if attempt.prediction is not None]
 
     def everywhere(self) -> bool:
         return True
@@ -97,48 +54,19 @@ class Predict(Strategy):
     def turn(self) -> str:
         return "confirming" if self.attempt.prediction is not None else self.attempt.schedule
 
-    # -- which prediction is next --------------------------------------------------------------------
-
     def new_execution(self) -> bool:
-        if self.attempts:
-            self._end()
-        if self._first:
-            self.attempt = self._first.pop(0)
-        else:
-            while self._unread and (not self._left or self._left[0][0] > self._unread[0][0].depth * DEEPER + 1):
-                self._predict(*self._unread.pop(0))
-            if not self._left:
-                return False
-            self.attempt = heapq.heappop(self._left)[-1]
-        self.attempts.append(self.attempt)
+        if self.attempts.begun:
+            self.attempts.end(self.seen)
+        attempt = self.attempts.next()
+        if attempt is None:
+            return False
+        self.attempt = attempt
         self.seen = Observation()
-        self.phase = GOES_ON if self.attempt.prediction is None else FOLLOWS
+        self.phase = GOES_ON if attempt.prediction is None else FOLLOWS
         self.points, self.last = 0, -1
         self.due.clear()
         self.way.clear()
         return True
-
-    def _end(self) -> None:
-        """The attempt is over."""
-        attempt, seen = self.attempt, self.seen
-        attempt.contexts, attempt.choices = seen.contexts, seen.choices
-        self._unread.append((attempt, seen))
-
-    def _predict(self, base: Attempt, seen: Observation) -> None:
-        """Predict from an execution."""
-        data = tuple(value for value, _, _ in base.choices)
-        known = self.known.setdefault(data, set())
-        for prediction in Predictor(seen, known).all():
-            known.add(prediction.signature)
-            way = (id(base), *prediction.way)
-            if way not in self.ways:
-                self.ways.add(way)
-                self._numbers += 1
-                attempt = Attempt(base.schedule, prediction, base, base.depth + 1)
-                alike = data, prediction.alike
-                later = DEEPER * base.depth + AGAIN * (alike in self.kinds)
-                heapq.heappush(self._left, (rank(prediction) + later, self._numbers, attempt))
-                self.kinds.add(alike)
 
     # -- an execution ----------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from cluster.boot import prepare
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import recorded
-from cluster.search.follow import Deviate
+from cluster.search.deviate import Deviate
 from cluster.sim.engine import Sim
 from shared.findings import Finding
 from shared.journal.deviation import Deviation

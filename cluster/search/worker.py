@@ -11,10 +11,10 @@ from cluster.boot import prepare
 from cluster.runs.replay import order_of, replay
 from cluster.search import portfolio
 from cluster.search.batch import DONE, JOB, KNOWLEDGE, WALKS, Confirmed, Done, Ran, Walks
+from cluster.search.beginning import Continue
 from cluster.search.branch import BRANCH, EXPLORED, Branch, Explored, Stop
 from cluster.search.classes import Classes
 from cluster.search.explore import Account
-from cluster.search.follow import Continue
 from cluster.search.strategy import DEFAULT, Sampling, SearchOver, Stay, Strategy
 from cluster.search.subtree import Subtree
 from cluster.search.trace import Event

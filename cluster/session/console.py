@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from cluster.postmortem.words import by_address, in_words
 from cluster.runs.token import parse, refuse_mismatch
-from cluster.search.follow import Deviate
+from cluster.search.deviate import Deviate
 from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
 from cluster.session.look import Look

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from cluster.api import Program, Struct, choose, field, new, own, simplelock, sleep, wakeup
 from cluster.boot import prepare
 from cluster.runs.replay import continued
-from cluster.search.follow import Continue
+from cluster.search.beginning import Continue
 from cluster.search.strategy import SearchOver, Systematic
 from cluster.search.systematic import Stepwise
 from cluster.sim.engine import Sim

@@ -13,9 +13,9 @@ import pytest
 from cluster.boot import prepare
 from cluster.runs.replay import continued, recorded, replay
 from cluster.search import STRATEGIES, SYSTEMATIC, make
-from cluster.search.bounded import Preemptions
 from cluster.search.dpor import Optimal
 from cluster.search.explore import Behind, explore
+from cluster.search.preemptions import Preemptions
 from cluster.search.strategy import Stay
 from cluster.search.systematic import Stepwise
 from cluster.search.walk import RandomWalk

@@ -8,8 +8,10 @@ from random import Random
 import pytest
 
 from cluster.boot import prepare
-from cluster.search.bounded import Bounded, Delays, Preemptions, number_of
+from cluster.search.bounded import Bounded, number_of
+from cluster.search.delays import Delays
 from cluster.search.dpor import Optimal
+from cluster.search.preemptions import Preemptions
 from cluster.search.trace import Event
 from cluster.sim.engine import Sim
 from tests.cluster import brute

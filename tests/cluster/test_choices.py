@@ -15,7 +15,8 @@ from cluster.runs import replay as engine
 from cluster.runs.folder import create, write_sim
 from cluster.runs.token import Token, parse
 from cluster.search import STRATEGIES, make
-from cluster.search.follow import Deviate, Order
+from cluster.search.deviate import Deviate
+from cluster.search.follow import Order
 from cluster.search.minimize import minimize
 from cluster.search.strategy import Stay, Strategy
 from cluster.search.walk import RandomWalk

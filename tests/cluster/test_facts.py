@@ -17,7 +17,7 @@ from cluster.postmortem.state import Machine
 from cluster.postmortem.views.text import render
 from cluster.postmortem.waits import Graph
 from cluster.postmortem.words import idles, in_words, is_layout, is_number, shown
-from cluster.search.follow import Deviate
+from cluster.search.deviate import Deviate
 from cluster.sim.engine import Sim
 from nodes.build import routes
 from nodes.memory import Memory

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from cluster.boot import prepare
-from cluster.search.follow import Deviate
+from cluster.search.deviate import Deviate
 from cluster.search.minimize import minimize
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim

@@ -13,8 +13,8 @@ import pytest
 
 from cluster.api import Predict, Program, explore, replay
 from cluster.search import predict, steer
+from cluster.search.attempts import Attempt
 from cluster.search.explore import search
-from cluster.search.steer import Attempt
 from shared.errors import Exit
 from shared.findings import UNEXPECTED
 from tests.bench import predicted
@@ -80,7 +80,7 @@ PROGRAMS = {
 
 def tried(strategy: Predict) -> list[Attempt]:
     """The attempts to confirm a prediction."""
-    return [attempt for attempt in strategy.attempts if attempt.prediction is not None]
+    return [attempt for attempt in strategy.attempts.begun if attempt.prediction is not None]
 
 
 def predicts_only(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
@@ -115,7 +115,7 @@ def test_a_defect_is_found_and_a_sound_program_has_nothing_confirmed(kind: str) 
     assert explore(broken, Predict(), executions=100).finding is not None
     strategy = Predict()
     report = explore(sound, strategy, executions=400)
-    assert report.finding is None and report.executions < 400 and not strategy.left
+    assert report.finding is None and report.executions < 400 and not strategy.attempts.left
     assert not report.exhausted, "predictions say nothing of schedules that were not predicted"
 
 
@@ -156,7 +156,7 @@ def test_a_search_that_predicts_depends_on_nothing_else() -> None:
         strategy = Predict()
         search(scenario("E57").without_errata(), strategy, seed=len(seeds), schedules=12)
         seeds.append(0)
-        return [f"{attempt.schedule} {attempt.prediction} {attempt.reached}" for attempt in strategy.attempts]
+        return [f"{attempt.schedule} {attempt.prediction} {attempt.reached}" for attempt in strategy.attempts.begun]
 
     seeds: list[int] = []
     assert predictions_made() == predictions_made()
@@ -167,7 +167,7 @@ def test_only_what_woken_contexts_do_at_once_differs_between_the_first_two() -> 
     scene = scenario("S1a")
     strategy = Predict()
     result = search(scene, strategy, schedules=2)
-    assert [attempt.schedule for attempt in strategy.attempts] == list(steer.SCHEDULES)
+    assert [attempt.schedule for attempt in strategy.attempts.begun] == list(steer.SCHEDULES)
     assert result.found_at == 2 and result.by == {"default schedule": 1, "eager schedule": 1}
 
 

@@ -11,8 +11,8 @@ import pytest
 from cluster.boot import prepare
 from cluster.runs.replay import recorded, replay, replay_journals
 from cluster.runs.token import parse
+from cluster.search.deviate import Deviate
 from cluster.search.explore import explore
-from cluster.search.follow import Deviate
 from cluster.search.strategy import Stay, Strategy
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from cluster.search.rff import KEPT, NOBODY, PAIRS, Kind, Pair, Rff
+from cluster.search.rff import KEPT, PAIRS, Rff
 from cluster.search.strategy import FIRST_GUESS, Patience
 from cluster.search.touch import CHANNEL, FIELD, LOCK, Location, location
+from cluster.search.uses import NOBODY, Kind, Pair
 from nodes.cpu import Thread
 from tests.kit import asking, execution, learned
 

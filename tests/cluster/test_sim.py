@@ -15,7 +15,7 @@ import pytest
 
 from cluster.boot import prepare
 from cluster.runs.replay import recorded
-from cluster.search.follow import Deviate
+from cluster.search.deviate import Deviate
 from cluster.search.pct import Pct
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk

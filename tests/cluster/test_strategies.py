@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from abc import ABC
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import islice
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -15,18 +17,22 @@ import pytest
 from cluster import search
 from cluster.boot import prepare
 from cluster.search import SEARCHING, STRATEGIES, SYSTEMATIC, make, portfolio
-from cluster.search.bounded import Bounded, Delays, Preemptions
+from cluster.search.beginning import Continue
+from cluster.search.bounded import Bounded
 from cluster.search.classes import Classes
+from cluster.search.delays import Delays
+from cluster.search.deviate import Deviate
 from cluster.search.dpor import Optimal
 from cluster.search.explore import explore
-from cluster.search.follow import Continue, Deviate, Order
+from cluster.search.follow import Order
 from cluster.search.near import Near, Site
 from cluster.search.observe import Observation
 from cluster.search.pct import FAIR_AFTER, Pct
 from cluster.search.pos import Pos
+from cluster.search.preemptions import Preemptions
 from cluster.search.readsfrom import ReadsFrom
 from cluster.search.rff import KEPT, Rff
-from cluster.search.steer import Attempt, Predict
+from cluster.search.steer import Predict
 from cluster.search.strategy import DefaultFirst, Plain, Sampling, SearchOver, Stay, Strategy, Systematic, default
 from cluster.search.subtree import Subtree
 from cluster.search.surw import MOST, Surw
@@ -186,8 +192,9 @@ class NothingLearned(Surw):
 class NothingPredicted(Predict):
     """Nothing is predicted from the executions that have been."""
 
-    def _predict(self, base: Attempt, seen: Observation) -> None:
-        pass
+    def new_execution(self) -> bool:
+        self.seen = Observation()
+        return super().new_execution()
 
 
 class NoReversals(Optimal):
@@ -374,8 +381,8 @@ INVARIANTS: dict[str, Callable[[Any], bool]] = {
     "preemptions": no_place_costs_more_than_the_bound,
     "delays": no_place_costs_more_than_the_bound,
     "predict": lambda predict: all(
-        attempt.base is None or attempt.base in predict.attempts[:number]
-        for number, attempt in enumerate(predict.attempts)
+        attempt.base is None or attempt.base in predict.attempts.begun[:number]
+        for number, attempt in enumerate(predict.attempts.begun)
     ),
 }
 
@@ -402,6 +409,14 @@ def test_every_strategy_is_among_them() -> None:
         import_module(module.name)
     tried: set[object] = {type(make(crosswise())) for make in WHOLE.values()}
     assert kinds_of(Strategy) - tried == NO_SEARCH.keys()
+
+
+def test_a_strategy_is_a_page() -> None:
+    """A file has a strategy that can be searched with, and no more than can be read at once."""
+    made = [type(make(crosswise())) for make in WHOLE.values()]
+    classes = {kind for kind in made if kind.__module__.startswith("cluster.search.")}
+    pages = {kind.__module__: len(Path(inspect.getfile(kind)).read_text().splitlines()) for kind in classes}
+    assert len(pages) == len(classes) > 10 and max(pages.values()) <= 175, pages
 
 
 def test_the_strategies_of_scenarios_are_those_that_search() -> None:

@@ -375,12 +375,12 @@ NO_SAY = {
     "shared.patch",  # what it brings in is in the version
     "cluster.sim.judged",
     "shared.errors", "shared.findings", "shared.port.guards", "shared.scenario.keys", "shared.scenario.names",
-    "shared.scenario.yaml", "shared.text", "shared.wire.codec", "shared.wire.frames", "shared.wire.images",
+    "shared.scenario.yaml", "shared.wire.codec", "shared.wire.frames", "shared.wire.images",
 }  # fmt: skip
 NO_SAY_PACKAGES = ("shared.detectors", "shared.errata", "shared.journal")
 #: how operations are carried out: that their numbers stay as they are, tests/parity/digests.txt sees to
 CARRIED_OUT = {
-    "cluster.boot", "cluster.machine", "cluster.search.follow", "cluster.search.strategy", "cluster.sim.engine",
+    "cluster.boot", "cluster.machine", "cluster.search.deviate", "cluster.search.strategy", "cluster.sim.engine",
     "cluster.sim.heap", "cluster.sim.schedule", "nodes.host.half", "shared.locks.order", "shared.port.heap",
     "shared.port.lockdebug", "shared.port.lockref", "shared.port.port", "shared.port.reports", "shared.port.struct",
     "shared.program.functions", "shared.scenario.machine", "shared.scenario.model", "shared.wire.tables",
@@ -419,7 +419,7 @@ def imports_of(modules: tuple[str, ...]) -> dict[str, Path]:
 
 def test_the_kernel_s_version_covers_all_that_the_engine_runs_but_for_what_has_no_say() -> None:
     """So nobody can add a module that decides about schedules, or drop it from the list, unnoticed."""
-    used = imports_of(("cluster.sim.engine", "cluster.boot", "cluster.search.follow"))
+    used = imports_of(("cluster.sim.engine", "cluster.boot", "cluster.search.deviate"))
     left_out = {
         name for name, file in used.items() if file not in kernel_files() and token_module._code(file.read_text())
     }

@@ -14,10 +14,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from cluster.search.bounded import Preemptions
 from cluster.search.chance import about
 from cluster.search.dpor import Optimal
 from cluster.search.explore import search
+from cluster.search.preemptions import Preemptions
 from shared.scenario.load import load_scenario
 from shared.scenario.model import Scenario
 from tests.kit import SHIPPED, scenario
