@@ -72,8 +72,10 @@ def test_a_schedule_is_every_nodes_order_and_every_processors() -> None:
 def test_an_actor_is_sent_the_orders_of_its_own_nodes_alone(tmp_path: Path) -> None:
     """With all of them, the driver and every actor would have the whole run in memory, each once more."""
     scene = scenario("E1").without_errata()
-    machine = LiveMachine(cast(ModuleType, None), scene, actors=cast(Any, SimpleNamespace(groups=scene.machine.actors)))
+    actors = SimpleNamespace(groups=scene.machine.actors, stop=lambda *words, **options: None, kill=lambda: None)
+    machine = LiveMachine(cast(ModuleType, None), scene, actors=cast(Any, actors))
     loads = list(machine._loads(tmp_path / "mark", "run", run_recorded(scene, RandomWalk(0)).journals, 0))
+    machine.close()
     schedules = [load.follow for load in loads if load.follow is not None]
     assert [list(schedule.nodes) for schedule in schedules] == [
         [node for node in scene.machine.nodes if node in group] for group in scene.machine.actors
