@@ -151,21 +151,23 @@ def two_processes_rows() -> Iterator[Row]:
 
 
 def workers_rows() -> Iterator[Row]:
-    """One search by two workers, beside the same search by one: wall time without, and CPU time with all beginnings."""
-    for what, options in {"random walk": ["--strategy", "random"], "dpor": ["--exhaust"]}.items():
+    """A search by two workers, beside the same number of schedules by one process: wall time of the search, with the
+    start of the workers; and CPU time of the commands."""
+    for what, name, options in (("random walk", "E54", ["--strategy", "random"]), ("DPOR", "S1a", ["--exhaust"])):
         figures = []
-        for workers in (1, 2):
-            command = [sys.executable, "-m", "cluster.cli", "explore", "E54", "--fixed", *options, "--json"]
-            command += ["--schedules", str(4 * SEARCHED), "--workers", str(workers)]
+        for workers in ([], ["--workers", "2"]):
+            command = [sys.executable, "-m", "cluster.cli", "explore", name, "--fixed", *options, "--json", *workers]
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            done = json.loads(subprocess.check_output(command, stderr=subprocess.DEVNULL))
+            done = json.loads(
+                subprocess.check_output([*command, "--schedules", str(4 * SEARCHED)], stderr=subprocess.DEVNULL)
+            )
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            figures.append((done["schedules"], done["schedules"] / done["seconds"], cpu))
-        (counted, alone, cpu), (again, two, cpu_of_two) = figures
-        assert counted == again
-        beside = f"{two / alone:.2f} of one worker; CPU time {cpu_of_two / cpu:.2f} of one"
-        yield f"E54 by two workers, {what}", two, "schedules/s", beside
+            assert done["schedules"] == 4 * SEARCHED
+            figures.append((done["schedules"] / done["seconds"], cpu))
+        (alone, cpu), (two, cpu_of_two) = figures
+        beside = f"{two / alone:.2f} of one process; CPU time {cpu_of_two / cpu:.2f} of it"
+        yield f"{name} by two workers, {what}", two, "schedules/s", beside
 
 
 #: the live machines that are measured: what they are -> CPUs, keys of the machine, transport, rounds of forks
