@@ -117,12 +117,16 @@ class Worker:
         return self.sim.execute(strategy if self.first is None else Continue(self.first, strategy))
 
     def _ends(self, done: Done, finding: Finding) -> bool:
-        """Note the finding of the last execution, if a recorded one has it, too. Does it end the search?"""
-        if finding.kind == UNEXPECTED and done.findings:
+        """Note the finding of the last execution, if a recorded one has a finding, too. Does it surely end the search?
+
+        Unexpected results end it only if the owner has none yet (owner.py).
+        """
+        unexpected = finding.kind == UNEXPECTED
+        if unexpected and done.findings:
             return False
         sim = self.sim
         again = replay(self.job.scenario, sim.deviations).finding
         if again is None:
             return False
         done.findings.append(Confirmed(len(done.ran) - 1, finding, sim.deviations, sim.results))
-        return again.kind != UNEXPECTED
+        return again.kind != UNEXPECTED and not unexpected

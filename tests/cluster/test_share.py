@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from cluster.api import Program
+from cluster.runs.outcome import Outcome
+from cluster.runs.replay import replay
 from cluster.search import share
 from cluster.search.batch import Job
 from cluster.search.branch import BRANCH, Branch, Stop
@@ -20,11 +22,13 @@ from cluster.search.spread import spread
 from cluster.search.trace import Event
 from cluster.search.wakeup import Branch as Wakeup
 from cluster.search.worker import Worker
+from shared.journal.deviation import Deviation
 from shared.scenario.model import Scenario
 from shared.wire.codec import decode, encode
 from tests.cluster import brute, programs
 from tests.cluster.test_behind import a_beginning
 from tests.cluster.test_dpor import adder, advance, body, last_zero, locked_adder, setup_many
+from tests.cluster.test_explore import mine
 from tests.kit import scenario
 
 
@@ -234,6 +238,22 @@ def test_a_finding_ends_it_wherever_it_is() -> None:
     for program, _ in programs.DEFECTS.values():
         result = compared(program.scenario(), 300)
         assert result["finding"] is not None and result["found_at"] == result["schedules"]
+
+
+def test_unexpected_results_do_not_end_a_search_that_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also not those of an execution that has a finding of the kernel's when it is recorded, as in explore()."""
+
+    def recorded(scene: Scenario, deviations: list[Deviation]) -> Outcome:
+        outcome = replay(scene, deviations)
+        if outcome.finding is not None and len(deviations) != 3:
+            outcome.finding = replace(outcome.finding, kind="data-race")
+        return outcome
+
+    for module in ("explore", "worker"):
+        monkeypatch.setattr(f"cluster.search.{module}.replay", recorded)
+    monkeypatch.setattr("cluster.search.explore.minimize", lambda sim, finding, deviations: deviations)
+    result = compared(mine("{finding: none, results: {r: 1}}"), 150)
+    assert result["finding"]["kind"] == "unexpected-result" and result["found_at"] == 5 and result["schedules"] == 150
 
 
 def test_a_branch_travels_as_it_is() -> None:
