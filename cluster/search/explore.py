@@ -220,7 +220,7 @@ def search(
     chooser: Strategy = counted or first
     limit = scenario.bound.schedules if schedules is None else schedules
     racy: set[str] = set()
-    known = endless = 0
+    known = endless = ended = 0
     over = False
     sim = Sim(*prepare(scenario), racy, "access" if then.sees_all() else granularity)
     if behind is not None:
@@ -239,6 +239,7 @@ def search(
             if len(racy) > known:
                 known = len(racy)
                 chooser.grown()
+            ended = 0 if systematic is None else systematic.executions  # one that is interrupted does not count
             account = Account.of(sim)
             endless += account.ended
             collect(result, account)
@@ -257,7 +258,7 @@ def search(
     except KeyboardInterrupt:
         result.interrupted = True
     if systematic is not None:
-        classes = systematic.executions - systematic.redundant
+        classes = ended - systematic.redundant
         expected = systematic.expected() if isinstance(systematic, Optimal) and not over else None
         result.coverage = Coverage(over and not endless, classes, systematic.redundant, endless, expected)
     looks.end()

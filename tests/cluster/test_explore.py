@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -11,11 +12,13 @@ from cluster.boot import prepare
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay
 from cluster.runs.token import parse
+from cluster.search.dpor import Optimal
 from cluster.search.explore import Exploration, explore, search
 from cluster.search.pct import Pct
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
+from nodes.cpu import Thread
 from shared.errors import UserMistake
 from shared.journal.deviation import Deviation
 from shared.scenario.load import load_scenario
@@ -87,6 +90,18 @@ def test_ctrl_c_ends_a_search_with_what_it_has() -> None:
 
     searched = explore(SHIPPED.without_errata(), schedules=1_000_000, progress=impatient)
     assert searched.interrupted and 0 < searched.schedules < 1_000_000 and searched.finding is None
+
+
+def test_an_execution_that_ctrl_c_has_ended_is_of_no_class() -> None:
+    class Impatient(Optimal):
+        def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread | None:
+            if self.executions == 4:
+                raise KeyboardInterrupt
+            return super().pick(enabled, current)
+
+    searched = explore(scenario("E60").without_errata(), Impatient())
+    assert searched.interrupted and searched.schedules == 3
+    assert searched.coverage is not None and searched.coverage.classes == 3
 
 
 def test_progress_is_told_as_it_goes(monkeypatch: pytest.MonkeyPatch) -> None:
