@@ -277,30 +277,32 @@ class Progress:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]} per second"),
                 TimeElapsedColumn(),
-                TextColumn("{task.fields[left]} left; {task.fields[more]}"),
+                TextColumn("{task.fields[more]}"),
             )
             self.bar = Bar(*columns, console=console, transient=True, auto_refresh=False)
             self.bar.start()
-            self.task = self.bar.add_task("exploring", total=self.total, rate="-", left="-", more="")
+            self.task = self.bar.add_task("exploring", total=self.total, rate="-", more="")
         return self
 
     def __call__(self, done: int, seconds: float, more: str = "") -> None:
         """`done` schedules after `seconds`; and what else there is to say."""
-        rate, left = rate_of(done, seconds), self._left(done, seconds)
+        rate = rate_of(done, seconds)
+        more = "; ".join(text for text in (self._left(done, seconds), more) if text)
         if self.bar is not None:
-            self.bar.update(self.task, completed=done, rate=rate, left=left, more=more)
+            self.bar.update(self.task, completed=done, rate=rate, more=more)
             self.bar.refresh()
         elif seconds >= self.next_s:
             self.next_s = seconds + STEP_EVERY_S
             also = f"; {more}" if more else ""
-            self.output.note(f"explored {done} of {self.total} schedules, {rate} per second, {left} left{also}")
+            self.output.note(f"explored {done} of {self.total} schedules, {rate} per second{also}")
 
     def _left(self, done: int, seconds: float) -> str:
-        """How long the search still takes at this speed, at most."""
+        """How long the search still takes at this speed, at most: it may see everything, or find something, before."""
         if not done:
-            return "-"
+            return ""
         left = (self.total - done) * seconds / done
-        return spent(left if self.limit is None else max(0.0, min(left, self.limit - seconds)))
+        left = left if self.limit is None else max(0.0, min(left, self.limit - seconds))
+        return f"at most {spent(left)} left"
 
     def note(self, text: str) -> None:
         """A line about how it is going, above the bar."""
