@@ -60,10 +60,10 @@ class Lane:
                 explored[at] = [other.event for other in before]
             if after:
                 others[at] = [*after]
-        if stop is None:
-            return Branch(racy, budget, [node.event.label for node in way], explored, others, [])
-        explored.update({at: events for at, events in enumerate(stop.explored, len(way)) if events})
-        return Branch(racy, budget, [node.event.label for node in way], explored, others, stop.tree)
+        if stop is not None:
+            explored.update({at: events for at, events in enumerate(stop.explored, len(way)) if events})
+        tree = [] if stop is None else stop.tree
+        return Branch(racy, budget, [node.event.label for node in way], explored, others, tree)
 
 
 class Shared(Owner):
@@ -78,7 +78,7 @@ class Shared(Owner):
     """
 
     def prepare(self) -> None:
-        self.number = self.executions = self.redundant = self.endless = 0
+        self.number = self.endless = 0
         self._anew()
 
     def _anew(self) -> None:
@@ -146,7 +146,7 @@ class Shared(Owner):
         return not self.root.left or result.schedules >= self.limit
 
     def _take(self, lane: Lane, explored: Explored) -> None:
-        """What a turn has come to, becomes part of the tree."""
+        """Add the result of a turn to the tree."""
         self.lanes.popleft()
         places = lane.node.way()
         for node, event in zip(places[1:], explored.path, strict=False):

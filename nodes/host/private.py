@@ -4,7 +4,7 @@ All that uvmp makes is made here: a journal has the source of a user's patch bes
 token.
 
 Left out: folders that exist already, which keep their mode; temporary folders, which `tempfile` makes so; what Ray
-makes, which is in one of those (cluster/live/actors.py).
+makes, which is in one of those (cluster/live/actors.py); the compiled form (cluster/compiled), which anybody may read.
 """
 
 from __future__ import annotations
