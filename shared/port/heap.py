@@ -133,6 +133,8 @@ class Heap:
             if rec.kept is None:
                 rec.gen = GONE
                 self.records.pop(id, None)
+                rec.fields.clear()  # its handles have it, and it has handles: no work for the garbage collector
+                rec.locks.clear()
                 continue
             rec.gen, kept = rec.kept
             rec.fields = kept.copy()
