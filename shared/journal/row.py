@@ -45,3 +45,7 @@ class Row(Mapping[str, object]):
 
     def __len__(self) -> int:
         return len(self._shape)
+
+    def plain(self) -> dict[str, object]:
+        """As messages have it."""
+        return dict(self)

@@ -150,6 +150,11 @@ def test_a_search_begins_behind_an_operation_of_a_token(tmp_path: Path) -> None:
     assert uvmp("explore", "E1", "--out", tmp_path / "run").exit_code == Exit.FINDING
     again = json.loads(uvmp("explore", "--from", tmp_path / "run", "--after", "A:40", "--json").stdout)
     assert again["token"] == told["token"]
+    by_workers = [
+        json.loads(uvmp("explore", "--from", what, "--after", "A:40", "--workers", 1, "--json").stdout)["token"]
+        for what in (token, tmp_path / "run")
+    ]
+    assert by_workers[0] == by_workers[1] is not None
     for words, why in (
         (("--from", token), "--after: is missing"),
         (("--from", token, "--after", "A"), "--after: expected CONTEXT:N"),
