@@ -1,10 +1,10 @@
-"""The executions of a search that predicts (steer.py): which is the next."""
+"""The executions of a search that predicts (steer.py): which execution comes next."""
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cluster.search.observe import Observation
 from cluster.search.predict import Prediction, Predictor, rank
@@ -36,7 +36,7 @@ class Attempt:
     depth: int = 0
     reached: bool = False
     contexts: Sequence[str] = ()
-    choices: Sequence[tuple[int, int, int]] = field(default=())
+    choices: Sequence[tuple[int, int, int]] = ()
 
 
 class Attempts:
@@ -45,7 +45,7 @@ class Attempts:
     Attributes:
         begun: all that have begun. Invariant: the executions of their bases have ended.
         known: for each choice of data, signatures of what was predicted; kinds: the same without objects and numbers.
-        ways: (number of the execution, way) that were tried, or will be.
+        ways: (`id` of the base, what `Prediction.way` says) of all that were tried, or will be.
     """
 
     def __init__(self) -> None:
