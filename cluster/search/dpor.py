@@ -58,7 +58,7 @@ class Optimal(Stepwise):
         place = self._place()
         if place.tree:
             return place.tree[0].event.label[1]
-        return self._prefer_of([value for value in range(n) if (thread.name, value) not in place.asleep])
+        return self._prefer_of(range(n))  # no value sleeps: the event before is one of its processor
 
     def _prefer(self, awake: Sequence[Thread], current: Thread | None) -> Thread:
         """Of contexts that may all continue, as far as the class is concerned."""
@@ -67,13 +67,12 @@ class Optimal(Stepwise):
     def _prefer_of(self, values: Sequence[int]) -> int:
         return values[0]
 
-    def _began(self, event: Event) -> None:
-        tree = self.places[-1].tree
-        if not tree:
-            tree.append(Branch(event))
-
     def _performed(self, event: Event) -> None:
-        self.places[-1].tree[0].event = event
+        tree = self.places[-1].tree
+        if tree:
+            tree[0].event = event
+        else:
+            tree.append(Branch(event))
 
     def _place(self) -> Place:
         """Where the execution is now."""

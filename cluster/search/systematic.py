@@ -56,11 +56,8 @@ class Stepwise(Systematic):
     def _value(self, thread: Thread, n: int) -> int:
         """Which of n values the context chooses."""
 
-    def _began(self, event: Event) -> None:
-        """This was chosen, and is about to be performed."""
-
     def _performed(self, event: Event) -> None:
-        """It has been performed, and is the last one of the trace."""
+        """This was chosen, has been performed, and is the last one of the trace."""
 
     @abstractmethod
     def _backtrack(self) -> bool:
@@ -159,7 +156,6 @@ class Stepwise(Systematic):
     def _begin(self, thread: Thread, event: Event) -> None:
         self._open, self.thread = event, thread
         self._caused.clear()
-        self._began(event)
 
     def _close(self) -> None:
         """The event that was begun has been performed."""
