@@ -105,9 +105,7 @@ class ReadsFrom(Stepwise):
     # -- between executions --------------------------------------------------------------------------
 
     def _backtrack(self) -> bool:
-        if self.given_up:
-            self.redundant += 1
-        elif not self._learn():
+        if not self.given_up and not self._learn():
             self._anew()
             return True
         while self.parts:

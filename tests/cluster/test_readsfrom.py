@@ -14,12 +14,14 @@ from cluster.search.dpor import Optimal
 from cluster.search.rfgraph import Front, Graph
 from cluster.search.strategy import SearchOver
 from cluster.search.systematic import Stepwise
+from cluster.search.trace import NO_CHOICE, Label
 from cluster.sim.engine import Sim
+from shared.port.port import here
 from tests.cluster import brute
 from tests.cluster.programs import DEFECTS
 from tests.cluster.test_behind import a_beginning
-from tests.cluster.test_dpor import adder, holds, locked_adder, read_both, set_both, setup_many, tries
-from tests.kit import Toy, make_structs, scenario
+from tests.cluster.test_dpor import adder, holds, locked_adder, read_both, set_both, setup_many, takes, tries
+from tests.kit import THING, Toy, make_structs, scenario, threads
 
 
 def judge(seed: int, most: int, final: bool, behind: bool = False) -> tuple[int, int]:
@@ -64,7 +66,7 @@ def test_each_class_of_hundreds_of_random_programs_is_seen(final: bool, behind: 
 def count(bodies: Sequence[Callable[[], None]], final: bool = False) -> tuple[int, int]:
     """Classes, and redundant executions, of threads whose fields are not looked at in the end."""
     sim = Sim(*prepare(Program(setup_many, bodies, None, brute.DETECT).scenario()), set())
-    strategy = ReadsFrom(final)
+    strategy = ReadsFrom() if final else ReadsFrom(final=False)
     for _ in brute.walked(sim, strategy):
         pass
     return strategy.executions - strategy.redundant, strategy.redundant
@@ -86,6 +88,11 @@ def test_unlocked_reads_and_writes_of_three_threads() -> None:
 def test_reads_and_writes_under_a_lock(threads: int, times: int, classes: int) -> None:
     """Locks are ordered: as many as there are for dpor."""
     assert count([locked_adder(times)] * threads) == (classes, 0)
+
+
+def test_a_deadlock_is_a_class_and_leads_to_another() -> None:
+    """As for dpor."""
+    assert count([takes(0, 1), takes(1, 0)]) == (3, 0)
 
 
 @pytest.mark.parametrize("setters", range(2, 7))
@@ -146,6 +153,79 @@ def test_both_come_to_the_same_classes_of_the_kernel(name: str) -> None:
 def test_both_come_to_the_same_where_a_context_tries_again(bodies: list[Callable[[], None]]) -> None:
     threads = {name: (cpu, body) for cpu, (name, body) in enumerate(zip("ABC", bodies, strict=False))}
     same(lambda: Toy(make_structs, threads).sim)
+
+
+def waits(name: str) -> Callable[[], None]:
+    def wait() -> None:
+        while getattr(THING, name) == 0:
+            here.port.spin()
+
+    return wait
+
+
+def sets(*names: str) -> Callable[[], None]:
+    def set_them() -> None:
+        for name in names:
+            setattr(THING, name, 1)
+
+    return set_them
+
+
+def test_a_field_is_ordered_that_a_context_looks_at_before_it_tries_again() -> None:
+    """By default nobody waits; who waits for which field is seen in two executions, and each time all begins anew."""
+    bodies = {"A": (0, sets("v", "h")), "B": (1, waits("v")), "C": (2, waits("h"))}
+    strategy = ReadsFrom()
+    for _ in brute.walked(Toy(make_structs, bodies, {"race": "off"}).sim, strategy):
+        assert strategy.executions < 100
+    wanted, _ = walk(Toy(make_structs, bodies, {"race": "off"}).sim, Optimal(), strategy.plain)
+    assert len(strategy.ordered) == 2 and len(strategy.classes) == len(wanted) == 4
+
+
+# -- without an engine, or between two executions -------------------------------------------------------
+
+
+def test_a_choice_is_that_of_the_way_or_the_first() -> None:
+    strategy, context = ReadsFrom(), threads(1)[0]
+    assert strategy._value(context, 3) == 0
+    for label, value, step in ((("T0", 2), 2, 1), (("T1", 2), 0, 0), (("T0", NO_CHOICE), 0, 0)):
+        strategy.way, strategy._step = [label], 0
+        assert (strategy._value(context, 3), strategy._step) == (value, step)
+
+
+def test_an_execution_that_cannot_go_its_way_is_redundant_once_and_nothing_is_learned_from_it() -> None:
+    strategy = ReadsFrom()
+    assert strategy.new_execution()
+    strategy.way = [("nobody", NO_CHOICE)]
+    assert strategy.pick(threads(2), None) is None and strategy.given_up
+    assert not strategy.new_execution() and strategy.redundant == 1 and not strategy.classes
+
+
+def executed() -> tuple[ReadsFrom, list[Label]]:
+    """A strategy behind its first execution, and what that did."""
+    strategy = ReadsFrom()
+    Sim(*prepare(Program(setup_many, [adder(1)] * 2, None, brute.DETECT).scenario()), set()).execute(strategy)
+    return strategy, [event.label for event in strategy.whole().events]
+
+
+@pytest.mark.parametrize("given", [0, 2])
+def test_what_two_executions_begin_with_is_kept(given: int) -> None:
+    """Behind what is not the strategy's to choose: all of the way, none of it, or all there was."""
+    for at, more in ((4, []), (given, [("nobody", NO_CHOICE)]), (None, [("nobody", NO_CHOICE)])):
+        strategy, had = executed()
+        strategy.given, kept = given, had[:at]
+        strategy._go([*kept[given:], *more])
+        assert [event.label for event in strategy.trace.events] == kept
+        assert strategy._step == len(kept) - given and strategy.way == [*kept[given:], *more]
+
+
+def test_a_processor_that_was_not_known_makes_all_begin_anew() -> None:
+    """Cuts have a number for each."""
+    strategy, _ = executed()
+    assert strategy.new_execution() and strategy.executions == 2
+    strategy, had = executed()
+    strategy.width = 1
+    assert strategy.new_execution() and (strategy.executions, strategy.width) == (1, 2)
+    assert not strategy.trace.events and not strategy.parts and had
 
 
 # -- programs of one's own --------------------------------------------------------------------------------
