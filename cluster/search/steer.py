@@ -62,8 +62,7 @@ class Predict(Strategy):
             return False
         self.attempt = attempt
         self.seen = Observation()
-        self.phase = GOES_ON if attempt.prediction is None else FOLLOWS
-        self.points, self.last = 0, -1
+        self.phase, self.points, self.last = FOLLOWS, 0, -1
         self.due.clear()
         self.way.clear()
         return True
