@@ -19,6 +19,7 @@ from cluster.search.explore import Behind, Exploration, explore
 from cluster.search.pool import Here
 from cluster.search.sharetree import Node, split
 from cluster.search.spread import spread
+from cluster.search.subtree import Subtree
 from cluster.search.trace import Event
 from cluster.search.wakeup import Branch as Wakeup
 from cluster.search.worker import Worker
@@ -133,6 +134,25 @@ def event(thread: str, *writes: str) -> Event:
     made = Event(thread, ord(thread))
     made.writes = frozenset(("node", name) for name in writes)
     return made
+
+
+def test_what_a_part_leads_to_on_its_way_is_told_once_unless_it_is_known() -> None:
+    """And what it leads to behind its way, it explores itself."""
+    a, b, slept, another, new = event("A", "x"), event("B", "y"), event("C", "x"), event("D", "y"), event("E", "x", "y")
+    part = Subtree([a.label, b.label], {0: [slept]}, {1: [Wakeup(another)]}, [])
+    for performed in (a, b):
+        part.trace.events.append(performed)
+        part._place()
+    part._explore(0, [slept, new])
+    part._explore(1, [another, new])
+    assert part.beyond == []
+    for at in (0, 1, 0, 1, 2):
+        part._explore(at, [new])
+    assert part.beyond == [(0, [new]), (1, [new])]
+    assert [branch.event for branch in part.places[2].tree] == [new]
+    part.given = 1
+    part._explore(0, [another])
+    assert len(part.beyond) == 2, "what was given is on no way"
 
 
 def test_what_begins_like_a_branch_is_explored_behind_it_or_not_at_all() -> None:
