@@ -93,8 +93,8 @@ class ExploreOptions(KeptOptions):
     time: float | None = option("Begin no schedule after this time, as 30s, 5m or 1h.", type=Duration())
     seed: int = seed()
     workers: int | None = workers(
-        "; the schedules differ from those without --workers, but --exhaust tries the same classes. With --all: at "
-        "most N scenarios at a time."
+        "; the schedules differ from those without --workers, but --exhaust tries the same classes, with at most 16 "
+        "workers at a time. With --all: at most N scenarios at a time."
     )
     address: str | None = address("Default: processes on this computer")
     granularity: str = option(

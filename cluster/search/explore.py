@@ -255,6 +255,8 @@ def search(
                 break
             if looks.stop():
                 break
+        else:
+            over = systematic is not None and not chooser.new_execution()
     except KeyboardInterrupt:
         result.interrupted = True
     if systematic is not None:

@@ -19,13 +19,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from cluster.search import wakeup
 from cluster.search.batch import Ran
-from cluster.search.branch import BRANCH, EXPLORED, Branch, Explored, Stop
 from cluster.search.explore import LOOK_S, Coverage, collect
 from cluster.search.owner import Owner
 from cluster.search.sharetree import Node, split
 from cluster.search.trace import Event
+from cluster.search.turn import EXPLORED, TURN, Explored, Stop, Turn
+from cluster.search.wakeup import Branch
 from shared.wire.codec import decode, encode
 
 #: parts that are explored at the same time, at most
@@ -49,11 +49,11 @@ class Lane:
         self.stop: Stop | None = None
         self.budget, self.number = FIRST, -1
 
-    def batch(self, racy: list[str], budget: int) -> Branch:
+    def turn(self, racy: list[str], budget: int) -> Turn:
         """Its next turn, as a worker is told."""
         way, stop = self.node.way()[1:], self.stop
         explored: dict[int, list[Event]] = {}
-        others: dict[int, list[wakeup.Branch]] = {}
+        others: dict[int, list[Branch]] = {}
         for at, node in enumerate(way):
             before, after = node.siblings()
             if before:
@@ -63,7 +63,7 @@ class Lane:
         if stop is not None:
             explored.update({at: events for at, events in enumerate(stop.explored, len(way)) if events})
         tree = [] if stop is None else stop.tree
-        return Branch(racy, budget, [node.event.label for node in way], explored, others, tree)
+        return Turn(racy, budget, [node.event.label for node in way], explored, others, tree)
 
 
 class Shared(Owner):
@@ -102,8 +102,10 @@ class Shared(Owner):
                 yield
 
     def covered(self) -> Coverage:
+        share = self.root.explored()
+        expected = self.executions / share if self.root.left and share else None
         over = not self.root.left and not self.endless
-        return Coverage(over, self.executions - self.redundant, self.redundant, self.endless)
+        return Coverage(over, self.executions - self.redundant, self.redundant, self.endless, expected)
 
     def _submit(self) -> None:
         """Send what is next, as far as it is likely to be needed."""
@@ -119,7 +121,7 @@ class Shared(Owner):
     def _send(self, lane: Lane, budget: int) -> None:
         lane.number = self.number
         self.sent[self.number] = lane
-        self.pool.submit(self.number, encode(BRANCH, lane.batch(sorted(self.result.racy), budget)))
+        self.pool.submit(self.number, encode(TURN, lane.turn(sorted(self.result.racy), budget)))
         self.number += 1
 
     def _is_over(self) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from cluster.search.branch import Stop
 from cluster.search.trace import Event, Label
+from cluster.search.turn import Stop
 from cluster.search.wakeup import Branch, behind, choice_first
 
 
@@ -137,6 +137,17 @@ class Node(Branch):
             if node.whole and not node.left:
                 node.nodes, node.rest, node.settled = [], [], 0
                 return
+
+    def explored(self) -> float:
+        """The share of what is behind it that has been explored, if branches of a place are trees of the same size."""
+        explored = 0.0
+        parts = [(self, 1.0)]
+        while parts:
+            node, share = parts.pop()
+            if not node.left:
+                explored += share
+            parts += [(other, share / len(node.nodes)) for other in node.nodes if node.left]
+        return explored
 
     def settle(self) -> None:
         """What is before it can have no more branches."""

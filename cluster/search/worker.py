@@ -12,12 +12,12 @@ from cluster.runs.replay import order_of, replay
 from cluster.search import portfolio
 from cluster.search.batch import DONE, JOB, KNOWLEDGE, WALKS, Confirmed, Done, Ran, Walks
 from cluster.search.beginning import Continue
-from cluster.search.branch import BRANCH, EXPLORED, Branch, Explored, Stop
 from cluster.search.classes import Classes
 from cluster.search.explore import Account
 from cluster.search.strategy import DEFAULT, Sampling, SearchOver, Stay, Strategy
 from cluster.search.subtree import Subtree
 from cluster.search.trace import Event
+from cluster.search.turn import EXPLORED, TURN, Explored, Stop, Turn
 from cluster.sim.engine import Sim, seldom_collected
 from shared.findings import UNEXPECTED, Finding
 from shared.program.functions import import_all
@@ -48,8 +48,8 @@ class Worker:
     def run(self, batch: bytes) -> bytes:
         """The result of a batch."""
         with seldom_collected():
-            if BRANCH.is_of(batch):
-                return encode(EXPLORED, self._explore(decode(BRANCH, batch)))
+            if TURN.is_of(batch):
+                return encode(EXPLORED, self._explore(decode(TURN, batch)))
             return encode(DONE, self._walk(decode(WALKS, batch)))
 
     def _walk(self, walks: Walks) -> Done:
@@ -70,26 +70,26 @@ class Worker:
                 break
         return done._replace(results=self.sim.results)
 
-    def _explore(self, branch: Branch) -> Explored:
+    def _explore(self, turn: Turn) -> Explored:
         """Go through a part of a tree, until there is a finding, there are more points, or it has been enough."""
         done = Done([], [], {})
-        subtree = Subtree(branch.path, branch.explored, branch.others, branch.tree)
+        subtree = Subtree(turn.path, turn.explored, turn.others, turn.tree)
         subtree.trace.meet(processor.threads[0] for processor in self.sim.machine.processors if processor.threads)
         path: list[Event] = []
         stop = None
         while True:
             redundant = subtree.redundant
             try:
-                finding = self._execute(subtree, branch.racy)
+                finding = self._execute(subtree, turn.racy)
             except SearchOver:
                 break
             path = path or subtree.chosen()[: subtree.base]
-            grown = sorted(self.sim.racy.difference(branch.racy))
+            grown = sorted(self.sim.racy.difference(turn.racy))
             lesson = subtree.redundant > redundant
             done.ran.append(Ran(Account.of(self.sim), 0, grown, finding is not None, lesson))
             if (finding is not None and self._ends(done, finding)) or grown:
                 break
-            if len(done.ran) >= branch.budget:
+            if len(done.ran) >= turn.budget:
                 stop = self._stop(subtree) if subtree.leave() else None
                 break
         return Explored(done._replace(results=self.sim.results), path, subtree.beyond, stop)

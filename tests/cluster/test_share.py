@@ -14,14 +14,14 @@ from cluster.runs.outcome import Outcome
 from cluster.runs.replay import replay
 from cluster.search import share
 from cluster.search.batch import Job
-from cluster.search.branch import BRANCH, Branch, Stop
 from cluster.search.explore import Behind, Exploration, explore
 from cluster.search.pool import Here
 from cluster.search.sharetree import Node, split
 from cluster.search.spread import spread
 from cluster.search.subtree import Subtree
 from cluster.search.trace import Event
-from cluster.search.wakeup import Branch as Wakeup
+from cluster.search.turn import TURN, Stop, Turn
+from cluster.search.wakeup import Branch
 from cluster.search.worker import Worker
 from shared.journal.deviation import Deviation
 from shared.scenario.model import Scenario
@@ -139,7 +139,7 @@ def event(thread: str, *writes: str) -> Event:
 def test_what_a_part_leads_to_on_its_way_is_told_once_unless_it_is_known() -> None:
     """And what it leads to behind its way, it explores itself."""
     a, b, slept, another, new = event("A", "x"), event("B", "y"), event("C", "x"), event("D", "y"), event("E", "x", "y")
-    part = Subtree([a.label, b.label], {0: [slept]}, {1: [Wakeup(another)]}, [])
+    part = Subtree([a.label, b.label], {0: [slept]}, {1: [Branch(another)]}, [])
     for performed in (a, b):
         part.trace.events.append(performed)
         part._place()
@@ -188,8 +188,8 @@ def test_a_branch_is_forgotten_when_none_before_it_can_add_to_it() -> None:
 
 
 def test_the_first_branches_of_a_part_are_taken_from_it() -> None:
-    def tree(*events: Event) -> list[Wakeup]:
-        return [Wakeup(event) for event in events]
+    def tree(*events: Event) -> list[Branch]:
+        return [Branch(event) for event in events]
 
     a, b, c, d = (event(name, "x") for name in "ABCD")
     root = Node.root()
@@ -254,6 +254,27 @@ def test_a_search_ends_with_its_last_schedule(schedules: int) -> None:
     assert result["schedules"] == schedules and not result["coverage"].exhausted
 
 
+def test_classes_are_estimated_by_the_share_of_the_tree_that_was_explored() -> None:
+    job = Job(program(*[adder(1)] * 4), "dpor")
+    estimates = []
+    for schedules in (3, 100, 400, 1000):
+        coverage = spread(job, schedules, Here(Worker(job.setup()).run, 1, None)).coverage
+        assert coverage is not None
+        estimates.append(coverage.estimated)
+    nothing, some, more, over = estimates
+    assert nothing is over is None and some is not None and more is not None and some > 100 and 400 < more < 1200
+
+    root = Node.root()
+    root.count(-1)
+    done, part, way = Node(root, event("A"), True), Node(root, event("B"), True), Node(root, event("C"))
+    part.count(1)
+    assert (root.explored(), done.explored()) == (pytest.approx(2 / 3), 1)
+    for name in "DE":
+        Node(way, event(name), True).count(1)
+    way.nodes[0].finish()
+    assert root.explored() == pytest.approx(1 / 3 + 1 / 6)
+
+
 def test_a_finding_ends_it_wherever_it_is() -> None:
     for program, _ in programs.DEFECTS.values():
         result = compared(program.scenario(), 300)
@@ -276,19 +297,19 @@ def test_unexpected_results_do_not_end_a_search_that_has_some(monkeypatch: pytes
     assert result["finding"]["kind"] == "unexpected-result" and result["found_at"] == 5 and result["schedules"] == 150
 
 
-def test_a_branch_travels_as_it_is() -> None:
+def test_a_turn_travels_as_it_is() -> None:
     """As long as what it can be, which is deeper than recursion goes."""
     events = [Event("A", number % 3, number % 5 - 1) for number in range(4000)]
     for number, event in enumerate(events):
         event.reads, event.writes = frozenset([("lock", number % 7)]), frozenset([("ctx", "A"), ("field", 1, number)])
-    tree: list[Wakeup] = []
+    tree: list[Branch] = []
     into = tree
     for event in events:
-        into += Wakeup(event), Wakeup(events[0])
+        into += Branch(event), Branch(events[0])
         into = into[0].rest
-    branch = Branch(["page.flags"], 9, [("A", -1), ("B", 3)], {1: events[:3]}, {0: tree}, tree[:1])
-    again = decode(BRANCH, encode(BRANCH, branch))
-    assert again[:3] == branch[:3] and alike(again.explored[1], events[:3])
+    turn = Turn(["page.flags"], 9, [("A", -1), ("B", 3)], {1: events[:3]}, {0: tree}, tree[:1])
+    again = decode(TURN, encode(TURN, turn))
+    assert again[:3] == turn[:3] and alike(again.explored[1], events[:3])
     for sent, arrived in ((tree, again.others[0]), (tree[:1], again.tree)):
         into, other = sent, arrived
         while into:

@@ -1,8 +1,8 @@
-"""The messages of a systematic search by several workers: a branch of its tree, and its result.
+"""The messages of a systematic search by several workers: a turn of a part of its tree, and its result.
 
-The owner of the tree sends a branch (`Branch`): the way to it, and what is known beside the way. The worker performs
-executions that begin so, and tells (`Explored`) the result of each, what their races lead to at places on the way, and
-where it has stopped.
+The owner of the tree sends a turn (`Turn`): the way to the part, what is known beside the way, and where the turn
+before has stopped. The worker performs executions that begin so, and tells (`Explored`) the result of each, what their
+races lead to at places on the way, and where it has stopped.
 
 Events travel as numbers, places in a table of all events of the message; so do what these read and write. Trees travel
 as a list: the number of branches, and of each in turn its event and how many branches it has behind it.
@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cluster.search import wakeup
 from cluster.search.batch import Done
 from cluster.search.dependency import Resource
 from cluster.search.trace import Event, Label
+from cluster.search.wakeup import Branch
 from shared.wire.codec import Form
 from shared.wire.typed import read
 
@@ -49,7 +49,7 @@ class Table:
     def events(self, events: Sequence[Event]) -> list[int]:
         return [self.event(event) for event in events]
 
-    def tree(self, branches: Sequence[wakeup.Branch]) -> Flat:
+    def tree(self, branches: Sequence[Branch]) -> Flat:
         flat = [len(branches)]
         stack = list(reversed(branches))
         while stack:
@@ -76,21 +76,21 @@ class Events:
     def of(self, numbers: Sequence[int]) -> list[Event]:
         return [self.all[number] for number in numbers]
 
-    def tree(self, flat: Flat) -> list[wakeup.Branch]:
-        tree: list[wakeup.Branch] = []
+    def tree(self, flat: Flat) -> list[Branch]:
+        tree: list[Branch] = []
         numbers = iter(flat)
         left = [(tree, next(numbers))]
         while left:
             into, count = left.pop()
             if count:
                 left.append((into, count - 1))
-                branch = wakeup.Branch(self.all[next(numbers)])
+                branch = Branch(self.all[next(numbers)])
                 into.append(branch)
                 left.append((branch.rest, next(numbers)))
         return tree
 
 
-class Branch(NamedTuple):
+class Turn(NamedTuple):
     """Executions to perform; the answer is `Explored`.
 
     Attributes:
@@ -103,8 +103,8 @@ class Branch(NamedTuple):
     budget: int
     path: list[Label]
     explored: dict[int, list[Event]]
-    others: dict[int, list[wakeup.Branch]]
-    tree: list[wakeup.Branch]
+    others: dict[int, list[Branch]]
+    tree: list[Branch]
 
     def plain(self) -> list[object]:
         table = Table()
@@ -114,7 +114,7 @@ class Branch(NamedTuple):
         return [self.racy, self.budget, self.path, explored, others, tree, table.plain()]
 
     @classmethod
-    def parse(cls, body: Any) -> Branch:
+    def parse(cls, body: Any) -> Turn:
         racy, budget, path, explored, others, tree, table = body
         events = Events(table)
         beside = {at: events.of(numbers) for at, numbers in explored}
@@ -133,7 +133,7 @@ class Stop(NamedTuple):
 
     performed: list[Event]
     explored: list[list[Event]]
-    tree: list[wakeup.Branch]
+    tree: list[Branch]
 
 
 class Explored(NamedTuple):
@@ -172,5 +172,5 @@ class Explored(NamedTuple):
         return cls(read(Done, done), events.of(path), [(at, events.of(numbers)) for at, numbers in beyond], stopped)
 
 
-BRANCH: Form[Branch] = Form("branch", 1 << 26, Branch.parse, Branch.plain, tuples=True)
+TURN: Form[Turn] = Form("turn", 1 << 26, Turn.parse, Turn.plain, tuples=True)
 EXPLORED: Form[Explored] = Form("explored", 1 << 28, Explored.parse, Explored.plain, tuples=True)
