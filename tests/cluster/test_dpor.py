@@ -63,11 +63,11 @@ def test_a_choice_of_data_comes_right_behind_what_its_thread_does() -> None:
 
 
 def test_a_choice_that_its_thread_begins_with_comes_before_all_others() -> None:
-    one, other, choice = Event("one", 1), Event("other", 2), Event("chooser", 0, 1)
-    assert choice_first([one, other, choice, one]) == [choice, one, other, one]
-    assert choice_first([choice, one]) == [choice, one] and choice_first([one, other]) == [one, other]
+    first, other, choice = Event("one", 1), Event("other", 2), Event("chooser", 0, 1)
+    assert choice_first([first, other, choice, first]) == [choice, first, other, first]
+    assert choice_first([choice, first]) == [choice, first] and choice_first([first, other]) == [first, other]
     does = Event("chooser", 0)
-    assert choice_first([one, does, choice]) == [one, does, choice]
+    assert choice_first([first, does, choice]) == [first, does, choice]
 
 
 def test_what_sleeps_since_an_earlier_place_was_not_explored_behind_it() -> None:
