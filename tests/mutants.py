@@ -25,7 +25,7 @@ TESTS = {
     "cluster/runs/token": ["tests/cluster/test_token.py"],
     "cluster/search/auto": ["tests/cluster/test_auto.py"],
     "cluster/search/beginning": ["tests/cluster/test_strategies.py"],
-    "cluster/search/bounded": ["tests/cluster/test_bounded.py"],
+    "cluster/search/bounded": ["tests/cluster/test_bounded.py", "tests/cluster/test_behind.py"],
     "cluster/search/delays": ["tests/cluster/test_bounded.py"],
     "cluster/search/deviate": ["tests/cluster/test_strategies.py"],
     "cluster/search/dpor": ["tests/cluster/test_dpor.py", "tests/cluster/test_behind.py"],

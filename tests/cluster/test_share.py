@@ -172,6 +172,51 @@ def test_what_begins_like_a_branch_is_explored_behind_it_or_not_at_all() -> None
     assert root.left == 5 and after.left == 3
 
 
+def test_a_branch_is_ready_when_all_that_sleeps_on_its_way_was_performed() -> None:
+    """Or will not be: then nothing of it is left. What is begun later does not sleep there."""
+    root = Node.root()
+    before, here, later = Node(root, event("A", "x"), True), Node(root, event("B")), Node(root, event("D"), True)
+    leaf = Node(here, event("C", "x"), True)
+    for node in (before, later):
+        node.count(1)
+    assert root.ready() and before.ready() and not here.ready() and not leaf.ready()
+    here.asleep = {}
+    assert here.ready() and leaf.ready(), "it has been at the branch before"
+    here.asleep = None
+    before.perform(event("A", "x"))
+    assert here.ready() and leaf.ready() and later.ready()
+    before.asleep = None
+    before.count(-1)
+    assert leaf.ready(), "nothing is left of what sleeps"
+
+
+def test_what_was_begun_before_a_branch_sleeps_behind_it_unless_it_depends_on_that() -> None:
+    root = Node.root()
+    a, b, c = event("A", "x"), event("B", "y"), event("C", "x")
+    for sleeper in (a, b):
+        Node(root, sleeper, True)
+    here, _ = Node(root, event("C")), Node(root, event("D"), True)
+    here.perform(c)
+    assert here.event is c and here.asleep == {b.label: b}
+    here.perform(event("C"))
+    assert here.event is c, "it is known since then"
+    leaf = Node(here, event("E", "z"), True)
+    leaf.perform(leaf.event)
+    assert leaf.asleep == {b.label: b}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_part_is_settled_in_a_branch_to_which_no_earlier_branch_can_add(first: bool) -> None:
+    root = Node.root()
+    earlier = None if first else Node(root, event("A", "x"), True)
+    here = Node(root, event("B", "x"))
+    parts = [Node(here, event("C", "x"), True), Node(here, event("D", "x"), True)]
+    for node in (*parts, *([] if earlier is None else [earlier])):
+        node.count(1)
+    parts[0].finish()
+    assert here.settled == first and here.nodes == parts
+
+
 def test_a_branch_is_forgotten_when_none_before_it_can_add_to_it() -> None:
     root = Node.root()
     root.count(-1)
@@ -198,6 +243,7 @@ def test_the_first_branches_of_a_part_are_taken_from_it() -> None:
     assert split(root, Stop([a], [[], []], alone)) is None
     alone[0].rest += tree(c)
     assert split(root, Stop([a], [[d], []], alone)) is not None
+    assert [node.whole for node in root.nodes] == [True, False]
     assert [node.event for node in root.nodes] == [d, a] and [node.event for node in root.nodes[1].nodes] == [b, c]
     assert (root.left, root.nodes[1].left) == (2, 2), "the part itself is no more"
 
