@@ -21,4 +21,4 @@ class Delays(Bounded):
         return [(thread, cost) for cost, thread in enumerate(self._from(candidates, current)[:left])]
 
     def _favourite(self, current: Thread | None) -> str:
-        return f"{'' if self.thread is None else self.thread.name}{' ' if current is None else ''}"
+        return f"{super()._favourite(self.thread)} {current is None}"
