@@ -117,18 +117,18 @@ def test_behind_an_event_sleeps_who_was_preempted_before_it_unless_the_event_dep
     strategy = Preemptions()
     here = strategy._place()
     assert (here.spent, here.number, here.asleep, here.current) == (0, 0, {}, None) and strategy._place() is here
-    one, other, another = (Event(name, cpu) for cpu, name in enumerate("ABC"))
-    here.left, here.current = [(("B", NO_CHOICE), 1)], one
-    strategy.trace.events.append(other)
+    first, second, third = (Event(name, cpu) for cpu, name in enumerate("ABC"))
+    here.left, here.current = [(("B", NO_CHOICE), 1)], first
+    strategy.trace.events.append(second)
     there = strategy._place()
-    assert (there.spent, there.number, there.asleep) == (1, number_of(other) % WORD, {"A": one})
-    there.left, there.current = [(("C", NO_CHOICE), 0)], another
-    strategy.trace.events.append(another)
+    assert (there.spent, there.number, there.asleep) == (1, number_of(second) % WORD, {"A": first})
+    there.left, there.current = [(("C", NO_CHOICE), 0)], third
+    strategy.trace.events.append(third)
     behind = strategy._place()
-    assert (behind.spent, behind.asleep) == (1, {"A": one}), "who goes on has not been preempted"
-    assert behind.number == (number_of(other) + number_of(another)) % WORD
+    assert (behind.spent, behind.asleep) == (1, {"A": first}), "who goes on has not been preempted"
+    assert behind.number == (number_of(second) + number_of(third)) % WORD
     behind.left = [(("A", NO_CHOICE), 0)]
-    strategy.trace.events.append(one)
+    strategy.trace.events.append(first)
     assert strategy._place().asleep == {}
 
 
