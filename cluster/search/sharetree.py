@@ -135,7 +135,7 @@ class Node(Branch):
             settles = settles and node.nodes.index(child) <= node.settled
         for node in way:
             if node.whole and not node.left:
-                node.nodes, node.rest, node.settled = [], [], 0
+                node.forget()
                 return
 
     def explored(self) -> float:
@@ -152,9 +152,12 @@ class Node(Branch):
     def settle(self) -> None:
         """What is before it can have no more branches."""
         while self.settled < len(self.nodes) and not self.nodes[self.settled].left:
-            settled = self.nodes[self.settled]
-            settled.nodes, settled.rest, settled.settled = [], [], 0
+            self.nodes[self.settled].forget()
             self.settled += 1
+
+    def forget(self) -> None:
+        """Nothing will be explored behind it any more, so its branches are of no use."""
+        self.nodes, self.rest, self.settled = [], [], 0
 
 
 def split(node: Node, stop: Stop) -> tuple[Node, Stop | None, list[Node]] | None:
