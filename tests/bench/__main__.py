@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.boot import prepare
 from cluster.configs import shipped
@@ -30,6 +30,9 @@ from nodes.host.transport import Kind
 from shared import FORM
 from tests.bench.counter import PROGRAM, TAKERS
 from tests.bench.forks import engine, forks
+
+if TYPE_CHECKING:
+    from cluster.live.machine import LiveMachine
 
 SECONDS = 3.0
 #: schedules of a search of its own process
@@ -181,46 +184,51 @@ LIVE: dict[str, tuple[int, str, Kind, int]] = {
 
 
 def live_rows() -> Iterator[Row]:
-    """The live machine beside raw synchronous calls of a Ray actor."""
+    """The live machine beside raw synchronous calls of a Ray actor, and starts beside each other: four minutes.
+
+    A machine after the other is booted, measured and ended; calls are measured before each of its runs.
+    """
     from cluster.live.actors import ray_session
     from cluster.live.machine import LiveMachine
 
     began = perf_counter()
     with ray_session() as ray:
-        up = perf_counter()
-        machines = {}
-        for what, (cpus, keys, transport, rounds) in LIVE.items():
-            machines[what] = LiveMachine(ray, forks(cpus, rounds, keys), transport=transport)
-            if len(machines) == 1:
-                booted = perf_counter()
-        echo, raw = raw_calls(ray), [0.0]
-        speeds: dict[str, list[float]] = {what: [] for what in machines}
-        for turn in range(LIVE_TURNS):
-            for what, machine in machines.items():
-                raw.append(rate(echo))
-                done = machine.run(seed=turn)
-                assert done.finding is None, done.finding
-                speeds[what].append(done.operations / done.seconds)
-        calls = sum(raw) / (len(raw) - 1)
-        yield "raw Ray, one caller", calls, "synchronous actor calls/s", ""
+        start = perf_counter() - began
+        echo = raw_calls(ray)
+        yield "raw Ray, one caller", rate(echo), "synchronous actor calls/s", ""
         round_trips = rate(socket_calls())
         yield "a Unix socket, one caller", round_trips, "round trips/s", ""
-        for what, rates in speeds.items():
-            speed = sum(rates) / len(rates)
-            yield what, speed, "operations/s", f"{speed / calls:.1f} times raw calls"
+        for what, (cpus, keys, transport, rounds) in LIVE.items():
+            scene, began = forks(cpus, rounds, keys), perf_counter()
+            machine = LiveMachine(ray, scene, transport=transport)
+            boot = perf_counter() - began
+            speed, beside = beside_calls(machine, echo)
+            yield what, speed, "operations/s", beside
+            if what == next(iter(LIVE)):
+                memory = [pss_mib(pid) for pid in machine.actors.pids.values()]
+                yield "start of Ray", start, "s", f"{start / boot:.1f} times the start of a machine"
+                yield "start of a machine", boot, "s", f"{len(memory)} actors"
+                own = f"PSS; this process has {pss_mib('self'):.0f}"
+                yield "memory of an actor", sum(memory) / len(memory), "MiB", own
+            machine.close()
         takers = LiveMachine(ray, TAKERS.scenario())
         done = takers.run()
         takers.close()
-        grants = sum(len(record.get("granted", ())) for records in done.journals.values() for record in records)
-        latency = 1e6 * done.seconds / grants
-        beside = f"as long as {latency * round_trips / 1e6:.1f} round trips over a Unix socket"
-        yield "a lock handed over, 2 CPUs", latency, "us", beside
-        memory = [pss_mib(pid) for pid in machines["live, 2 CPUs"].actors.pids.values()]
-        for machine in machines.values():
-            machine.close()
-    yield "start of Ray", up - began, "s", f"{(up - began) / (booted - up):.1f} times the start of a machine"
-    yield "start of a machine", booted - up, "s", f"{len(memory)} actors"
-    yield "memory of an actor", sum(memory) / len(memory), "MiB", f"PSS; this process has {pss_mib('self'):.0f}"
+    grants = sum(len(record.get("granted", ())) for records in done.journals.values() for record in records)
+    latency = 1e6 * done.seconds / grants
+    beside = f"as long as {latency * round_trips / 1e6:.1f} round trips over a Unix socket"
+    yield "a lock handed over, 2 CPUs", latency, "us", beside
+
+
+def beside_calls(machine: LiveMachine, echo: Callable[[], float]) -> tuple[float, str]:
+    """Operations per second of a live machine, and how many times raw calls that is."""
+    calls, speed = 0.0, 0.0
+    for turn in range(LIVE_TURNS):
+        calls += rate(echo) / LIVE_TURNS
+        done = machine.run(seed=turn)
+        assert done.finding is None, done.finding
+        speed += done.operations / done.seconds / LIVE_TURNS
+    return speed, f"{speed / calls:.1f} times raw calls"
 
 
 def socket_calls() -> Callable[[], float]:
