@@ -19,12 +19,24 @@ def make_folder(path: Path, exist_ok: bool = False) -> None:
     Raises: FileExistsError - it exists, unless `exist_ok`; OSError.
     """
     try:
-        path.mkdir(0o700, exist_ok=exist_ok)
+        _make(path, exist_ok)
     except FileNotFoundError:
         if path.parent == path:
             raise
         make_folder(path.parent, exist_ok=True)  # (of mkdir's own `parents`, these would have the usual mode)
-        path.mkdir(0o700, exist_ok=exist_ok)
+        _make(path, exist_ok)
+
+
+def _make(path: Path, exist_ok: bool) -> None:
+    """Make a folder in another that exists."""
+    try:
+        path.mkdir(0o700)
+    except FileExistsError:
+        if not exist_ok or not path.is_dir():
+            raise
+        return
+    if path.stat().st_mode & 0o700 != 0o700:  # (an umask like 0277; not all file systems let a mode be changed)
+        path.chmod(0o700)
 
 
 def private(name: str, flags: int) -> int:
@@ -32,4 +44,12 @@ def private(name: str, flags: int) -> int:
 
     Raises: OSError.
     """
-    return os.open(name, flags, 0o600)
+    try:
+        file = os.open(name, flags | os.O_EXCL, 0o600) if flags & os.O_CREAT else os.open(name, flags)
+    except FileExistsError:
+        if flags & os.O_EXCL:
+            raise
+        return os.open(name, flags, 0o600)
+    if flags & os.O_CREAT and os.fstat(file).st_mode & 0o600 != 0o600:
+        os.fchmod(file, 0o600)
+    return file

@@ -13,6 +13,7 @@ import pytest
 
 from cluster import api, configs
 from cluster.cli import cli
+from nodes.host.private import make_folder, private
 from tests.cluster import programs
 from tests.kit import scenario, uvmp
 
@@ -71,6 +72,36 @@ def test_every_option_that_names_what_a_command_makes_is_tried() -> None:
 def test_so_is_the_execution_of_a_program_that_is_saved(open_to_all: Path) -> None:
     api.explore(api.Program(programs.setup, [programs.add, programs.add])).save("runs/saved")
     assert open_below(open_to_all / "runs") == []
+
+
+def modes_below(folder: Path) -> set[str]:
+    return {f"{path.stat().st_mode & 0o777:o}" for path in folder.rglob("*")}
+
+
+def test_the_user_keeps_all_rights_with_an_umask_that_would_take_them(open_to_all: Path) -> None:
+    """A folder that its user cannot write to would end a command as soon as there is a file to be made in it."""
+    os.umask(0o777)
+    make_folder(open_to_all / "a" / "b")
+    (open_to_all / "a" / "b").chmod(0o711)
+    make_folder(open_to_all / "a" / "b", exist_ok=True)
+    assert modes_below(open_to_all) == {"700", "711"}
+    with pytest.raises(FileExistsError):
+        make_folder(open_to_all / "a")
+
+
+def test_so_they_do_in_files(open_to_all: Path) -> None:
+    os.umask(0o777)
+    for mode in ("x", "w+", "w"):
+        with open(open_to_all / mode, mode, encoding="ascii", opener=private) as file:
+            file.write("one")
+    assert modes_below(open_to_all) == {"600"}
+    (open_to_all / "w").chmod(0o644)
+    for mode, text in (("r+", "one"), ("w", "")):
+        with open(open_to_all / "w", mode, encoding="ascii", opener=private):
+            assert (open_to_all / "w").read_text(encoding="ascii") == text
+    assert modes_below(open_to_all) == {"600", "644"}
+    with pytest.raises(FileExistsError):
+        os.close(private(str(open_to_all / "w"), os.O_WRONLY | os.O_CREAT | os.O_EXCL))
 
 
 @pytest.mark.live
