@@ -12,7 +12,7 @@ import click
 from cluster.cli.asking import Duration, address, called, flag, option, workers
 from cluster.cli.documents import End, Facts, finish, of_patch
 from cluster.cli.options import PatchOptions, patch_words
-from cluster.cli.output import Output, rate_of
+from cluster.cli.output import Output, pasteable, rate_of
 from cluster.cli.workers import pool
 from cluster.fuzz.corpus import LOG, Written, read_log
 from cluster.fuzz.hunt import Hunt, Order, hunt
@@ -185,7 +185,7 @@ def _say(output: Output, result: Hunt) -> None:
         f"{counted(len(corpus.members), 'program')} kept: {sights[FLOW]:,} flows of a field between functions,"
         f" {sights[ORDER]:,} orders of locks, {sights[MEET]:,} meetings on a struct"
     )
-    output.note(f"to continue: {shlex.join(['uvmp', 'fuzz', '--out', str(folder), *patch_words()])}")
+    output.note(f"to continue: {pasteable(shlex.join(['uvmp', 'fuzz', '--out', str(folder), *patch_words()]))}")
 
 
 def _facts(result: Hunt) -> Facts:

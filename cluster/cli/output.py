@@ -88,7 +88,23 @@ def program() -> str:
 
 def pasteable(line: str) -> str:
     """A command line, `uvmp ...`, as it can be pasted here."""
-    return f"{program()}{line.removeprefix('uvmp')}" if line.startswith("uvmp ") else line
+    if not line.startswith("uvmp "):
+        return line
+    if clean(line) != line:
+        line = " ".join(map(_quoted, shlex.split(line)))
+    return f"{program()}{line.removeprefix('uvmp')}"
+
+
+def _quoted(word: str) -> str:
+    """A word of a command line, in which bash, zsh and ksh read `\\x0a` as a line break, as `shown` writes that."""
+    if clean(word) == word:
+        return shlex.quote(word)
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return "$'" + "".join(char if clean(char) == char else _bytes(char) for char in escaped) + "'"
+
+
+def _bytes(char: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
 
 
 def shown(text: str, stream: TextIO) -> str:

@@ -31,7 +31,7 @@ from time import monotonic
 from typing import NoReturn
 
 from cluster import signals
-from cluster.cli.output import Output, complain
+from cluster.cli.output import Output, complain, pasteable
 from cluster.live.elsewhere import left
 from cluster.live.watch import Watch, died, end_group, remove
 from shared.errors import Exit
@@ -202,7 +202,7 @@ class Driver:
         self._clean()
         if self.asked and os.WIFSIGNALED(status) and os.WTERMSIG(status) in signals.ENDING:
             return Exit.INTERRUPTED
-        hint = shlex.join(["uvmp", "postmortem", self.logs]) if self.logs else ""
+        hint = pasteable(shlex.join(["uvmp", "postmortem", self.logs])) if self.logs else ""
         for line in left(self.logs) if self.logs else ():
             Output().note(line)
         return complain(sys.argv[1:], self._why(status), Exit.INFRASTRUCTURE, hint=hint)

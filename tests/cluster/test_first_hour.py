@@ -270,6 +270,18 @@ def test_paths_in_printed_commands_are_quoted(tmp_path: Path, monkeypatch: pytes
     assert shlex.split(shown) == ["uvmp", "explore", "a b/it's.yaml"]
 
 
+@pytest.mark.parametrize(
+    "name", ["a\nb", "it's a\n1 '\\x0a", "\x1b[1m$(id)", os.fsdecode(b"\xff`id`"), "a\u2028b", "a\x85b"], ids=ascii
+)
+def test_so_are_names_that_a_terminal_would_obey(name: str, capsys: Any) -> None:
+    """A line is shown without control characters, and a shell reads it as if it had them."""
+    Output().command(shlex.join(["uvmp", "replay", f"runs/{name}", "--fixed"]))
+    [line] = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    words = subprocess.run(["bash", "-c", f"printf '%s\\0' {line}"], check=True, capture_output=True).stdout
+    assert words.split(b"\0")[1:-1] == [b"replay", os.fsencode(f"runs/{name}"), b"--fixed"]
+
+
 # -- streams -----------------------------------------------------------------------------------
 
 
