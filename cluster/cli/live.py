@@ -70,9 +70,9 @@ def connected(output: Output, address: str | None) -> Iterator[tuple[ModuleType,
         os.environ.setdefault("RAY_COLOR_PREFIX", "0")
     fork(address)
     with signals.restored(), contextlib.ExitStack() as stack:
-        # of a Ray that is half started, processes would stay behind
+        # of a Ray that is half started, processes would stay behind; (for a child that connects, see parent.py)
         warning = "interrupted; Ray stops after its start (press Ctrl-C again to stop at once)"
-        with signals.deferred(lambda: output.note(warning)):
+        with signals.deferred(lambda: output.note(warning) if address is None else None):
             ray = stack.enter_context(ray_session(address, output.note, LINK))
         stack.callback(signals.ignore)  # comes last, except for the end of Ray
         yield ray, stack

@@ -4,11 +4,14 @@ Ray's core ends its process with exit code 1, often without a word, when Ray's c
 (raylet) has died, or when this computer does not belong to the cluster. Therefore a command forks before it starts Ray:
 
     parent   waits  <--- processes, folders, exit code (a pipe, lines of JSON) ---  child: the driver, Ray's core
-                    ---- SIGTERM: for a signal of the user, a dead process of Ray ---->
+                    ---- SIGTERM, SIGKILL: for a signal of the user, a dead process of Ray ---->
 
 The child continues with the command and normally ends as if there were no parent. If the child ends without an exit
 code, the parent says what died, ends what is left of the private Ray, and removes its files. If the parent is killed,
 the child ends as after SIGTERM.
+
+While Ray connects to a cluster, its core may wait long for an answer, and takes SIGTERM for a crash. Nothing has been
+started then, so for a signal of the user the parent kills the child.
 
 Left out: a command that is called as a function, and systems other than Linux. There the command itself is the driver.
 """
@@ -202,6 +205,8 @@ class Driver:
         self._clean()
         if self.asked and os.WIFSIGNALED(status) and os.WTERMSIG(status) in signals.ENDING:
             return Exit.INTERRUPTED
+        if self.asked and os.WIFSIGNALED(status) and self._connects():
+            return complain(sys.argv[1:], "interrupted", Exit.INTERRUPTED)
         hint = pasteable(shlex.join(["uvmp", "postmortem", self.logs])) if self.logs else ""
         for line in left(self.logs) if self.logs else ():
             Output().note(line)
@@ -219,7 +224,11 @@ class Driver:
         """All signals of the user mean the same, and a child may get SIGTERM twice."""
         if self.pass_on is not None and monotonic() > self.pass_on and not self.ending:
             self.pass_on = None
-            os.kill(self.pid, signal.SIGTERM)
+            os.kill(self.pid, signal.SIGKILL if self._connects() else signal.SIGTERM)
+
+    def _connects(self) -> bool:
+        """Is the child still to be connected to a cluster?"""
+        return self.address is not None and not self.up and not self.ending
 
     def _ready(self, own: int) -> set[int]:
         """Wait for something to read, the end of a process, a signal, or the time when there is something to do."""

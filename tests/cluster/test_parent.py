@@ -200,6 +200,32 @@ def test_a_driver_whose_handler_is_gone_is_interrupted_all_the_same() -> None:
     assert (code, err) == (Exit.INTERRUPTED, "") and gone(driver)
 
 
+CORE = "signal.signal(signal.SIGTERM, lambda *_: os.abort())"
+
+
+@pytest.mark.parametrize("to", ["parent", "group"])
+@pytest.mark.parametrize("body", ["signals.ignore()", CORE], ids=["deaf", "crashes"])
+def test_a_driver_that_connects_to_a_cluster_is_killed(body: str, to: str) -> None:
+    """Ray's core may wait a minute for a silent node, and ends with signal 6 at SIGTERM."""
+    process = start(f"{body}; print('ready', flush=True); time.sleep(20)", "127.0.0.1:1", ("--json",))
+    driver = driver_of(process)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    send: Callable[[int, int], Any] = os.kill if to == "parent" else os.killpg
+    send(process.pid, signal.SIGTERM)
+    code, out, err = ended(process)
+    assert (code, err) == (Exit.INTERRUPTED, "uvmp: interrupted\n") and gone(driver)
+    assert json.loads(out)["error"]["exit"] == Exit.INTERRUPTED
+
+
+def test_a_driver_that_has_connected_is_asked_to_end() -> None:
+    """It ends its actors, and says what it has done."""
+    process = start("LINK.tell('up'); print('ready', flush=True); time.sleep(20)", "127.0.0.1:1")
+    driver_of(process)
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (Exit.INTERRUPTED, "interrupted\n", "")
+
+
 def test_no_signal_is_passed_on_to_a_driver_that_ends_ray() -> None:
     """It would be killed, and could not say what it has done."""
     body = (
