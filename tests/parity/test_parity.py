@@ -25,25 +25,26 @@ Boot = Callable[..., LiveMachine]
 
 TWO = "{lock_manager: 2, memory: 2}"
 GROUPS = "[[cpu0, memory], [cpu1, lock_manager], [pagedaemon, mmu], [swap_pager, swap_io]]"
-#: besides the table of test_table.py, whose scenarios have a finding and one machine: id of the case -> its scenario
+#: besides the table of test_table.py, whose scenarios have a finding and one machine: id of the case -> its scenario;
+#: those with the same actors come after each other, so that these are started once
 CASES: dict[str, Callable[[], Scenario]] = {
     "S3a": lambda: scenario("S3a").without_errata(),
     "S3d": lambda: scenario("S3d").without_errata(),
     "E1": lambda: scenario("E1").without_errata(),
+    "page-tables": lambda: scenario("S5a").without_errata(),
+    "swapctl": lambda: scenario("E23").without_errata(),
+    "big-lock": lambda: scenario("S3a").without_errata().with_kernel_lock("big"),
+    "big-lock-spinning": lambda: scenario("S3a-shipped").with_kernel_lock("big"),
     "two-shards": lambda: scenario("S3a", shards=TWO).without_errata(),
     "every-node-alone": lambda: scenario("S3d", shards=TWO, colocate="false").without_errata(),
     "E31": lambda: scenario("E31").without_errata(),
     "network": lambda: network(),
     "devices-alone": lambda: network(colocate="false"),
-    "page-tables": lambda: scenario("S5a").without_errata(),
     "emulated": lambda: scenario("S11a-interrupt").without_errata(),
-    "swapctl": lambda: scenario("E23").without_errata(),
     "disk-alone": lambda: scenario("S6", colocate="false").without_errata(),
     "file": lambda: scenario("S1e").without_errata(),
     "file-every-node-alone": lambda: scenario("S1e", shards=TWO, colocate="false").without_errata(),
     "shared-memory": lambda: scenario("S9-aobj").without_errata(),
-    "big-lock": lambda: scenario("S3a").without_errata().with_kernel_lock("big"),
-    "big-lock-spinning": lambda: scenario("S3a-shipped").with_kernel_lock("big"),
     "big-lock-disk": lambda: scenario("S7-shipped", shards=TWO).without_errata().with_kernel_lock("big"),
     "three-groups": lambda: scenario("E1", colocate=GROUPS),
 }  # fmt: skip
@@ -144,8 +145,8 @@ def test_sim_and_live_agree_with_the_other_transports_too(case: str, transport: 
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("transport", KINDS)
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("transport", KINDS)
 def test_sim_and_live_agree_for_many_seeds(case: str, transport: str, live_machine: Boot) -> None:
     scene = CASES[case]()
     machine = live_machine(scene, transport=transport)
