@@ -46,7 +46,7 @@ class LockManager(Node):
 
     def load_image(self, image: LocksImage) -> None:
         super().load_image(image)
-        self.table = LockTable()
+        self.table.clear()
         for chan, queue in image:
             for ctx, wmesg in queue:
                 self.table.sleep(ctx, chan, wmesg)

@@ -418,15 +418,15 @@ def _wrapper(edits: Edits, node: ast.FunctionDef, seam: bool) -> str:
         f"    {docstring!r}",
         "    port__ = here.port",
         "    ctx__ = port__.cur" if checked else "",
-        "    before__ = tuple(ctx__.held)" if same else "    before__ = ()" if checked else "",
+        "    before__ = ctx__.holding()" if same else "",
         f"    port__.enter({name!r})",
         *([f"    if {SEAM.format(name)}.replaced:",
            f"        {'' if quiet else 'answer__ = '}{SEAM.format(name)}.stands({call})",
            "    else:",
            f"        {'' if quiet else 'answer__ = '}{BODY.format(name)}({call})"]
           if seam else [f"    {'' if quiet else 'answer__ = '}{BODY.format(name)}({call})"]),
-        "    if ctx__.held or before__:" if checked else "",
-        f"        port__.check_exit({name!r}, before__)" if checked else "",
+        f"    if ctx__.held{' or before__' if same else ''}:" if checked else "",
+        f"        port__.check_exit({name!r}, {'before__' if same else '[]'})" if checked else "",
         "    port__.exit()",
         "" if quiet else "    return answer__",
     ]  # fmt: skip

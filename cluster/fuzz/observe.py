@@ -24,6 +24,7 @@ from typing import NamedTuple
 from cluster.machine import Machine
 from cluster.search.strategy import Strategy
 from cluster.sim.engine import Sim
+from cluster.sim.schedule import Execution
 from nodes.cpu import FINISHED, Thread
 from shared.findings import Finding
 from shared.port.lockref import LockRef
@@ -76,6 +77,11 @@ class Observed(Sim):
         self.stored, self.stopped = {}, {}
         return super().execute(strategy, record)
 
+    def _new_execution(self, strategy: Strategy, record: bool) -> Execution:
+        execution = super()._new_execution(strategy, record)
+        self.looks = True  # (see _about)
+        return execution
+
     def load(self, obj: Struct, field: FieldBase, slot: int) -> Value:
         value = super().load(obj, field, slot)
         ctx = self.cur
@@ -94,10 +100,8 @@ class Observed(Sim):
             self._meets(ctx, obj)
 
     def lock(self, ref: LockRef, mode: str) -> None:
-        held = self.cur.held
-        if held:
-            for other in held.values():
-                self.sights.add(Sight(ORDER, "", other.ref.cls, ref.cls))
+        for held in self.cur.held:
+            self.sights.add(Sight(ORDER, "", held.ref.cls, ref.cls))
         super().lock(ref, mode)
 
     def _meets(self, ctx: Context, obj: Struct) -> None:

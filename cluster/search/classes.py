@@ -100,7 +100,7 @@ class PartialOrder:
         if family_of(at) == LOCK:
             target = target_of(at)
             for other in [other for other, lock in self.requests.items() if lock == target]:
-                if target in other.held:
+                if other.holds(target) is not None:
                     self._got(other, target)
             if code == "lock":
                 self.requests[thread] = target

@@ -132,7 +132,7 @@ class Observation:
         now = Operation(place, thread, nth)
         asked = self._asked.setdefault(name, {})
         if thread.held:
-            now.held = {lock: Holding(held.mode, asked.get(lock, -1)) for lock, held in thread.held.items()}
+            now.held = {held.key: Holding(held.mode, asked.get(held.key, -1)) for held in thread.held}
         takes = thread.processor.takes(thread)
         if takes is not None:
             now.code = takes

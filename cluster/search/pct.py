@@ -71,6 +71,9 @@ class Pct(Sampling):
         self.floor, self.ran = -self.depth, ""
         return True
 
+    def looks(self) -> bool:
+        return False
+
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
         self.points += 1
         if self.points > FAIR_AFTER * self.longest:

@@ -59,6 +59,10 @@ class Strategy(ABC):
         has a point, and is told what happens in between (`performed`, `caused`)."""
         return False
 
+    def looks(self) -> bool:
+        """Does it look at what contexts ask for (Thread.asks, Thread.pending)? Otherwise they need not say so."""
+        return True
+
     def sees_all(self) -> bool:
         """Does it need every access as a point, and choose the first schedule, too? Otherwise a search begins with the
         default one."""
@@ -219,6 +223,9 @@ class Stay(Strategy):
 
     def choose(self, n: int) -> int:
         return 0
+
+    def looks(self) -> bool:
+        return False
 
     def stays(self) -> int:
         return ALWAYS

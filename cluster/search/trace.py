@@ -149,7 +149,7 @@ class Trace:
         """
         for thread in threads:
             number = self._number(thread)
-            held = [(key, lock.mode) for key, lock in thread.held.items()]
+            held = [(lock.key, lock.mode) for lock in thread.held]
             if thread.waits is not None and thread.waits[0] == "lock" and thread.ready:
                 held.append((thread.waits[1], "w"))
             for key, mode in held:

@@ -17,5 +17,8 @@ class RandomWalk(Sampling):
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
         return enabled[int(self.draw() * len(enabled))] if len(enabled) > 1 else enabled[0]
 
+    def looks(self) -> bool:
+        return False
+
     def choose(self, n: int) -> int:
         return int(self.random.random() * n)

@@ -42,8 +42,22 @@ from shared.wire.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
 NOBODY = Thread("", "", lambda: None)
 #: objects that are made, and not given back, between two looks of the garbage collector
 COLLECT_EVERY = 500_000
-#: a node, and its method for one kind of operation
-Server = tuple[Node, Callable[..., Any]]
+
+
+class Server:
+    """A node that performs one kind of operation.
+
+    Attributes:
+        method: of the node, as it is now.
+        moves, tracked: the trail of the memory oracle has such operations; the race detector is told of them.
+    """
+
+    __slots__ = ("method", "moves", "node", "tracked")
+
+    def __init__(self, node: Node, code: str):
+        self.node = node
+        self.method: Callable[..., Any] = getattr(node, "op_" + code)
+        self.moves, self.tracked = code in MOVES, code in TRACKED
 
 
 @contextmanager
@@ -145,12 +159,12 @@ class Sim(Scheduling):
                 thread.glet.switch()  # to its end: `_go` raises PortDead there (faster than `throw`)
 
     def _servers(self) -> dict[str, Server]:
-        """Of each kind of operation for which there is one node alone: that node, and its method as it is now."""
+        """Of each kind of operation for which there is one node alone: that node, with its method as it is now."""
         alone: dict[str, list[Node]] = {}
         for node in self.machine.nodes.values():
             alone.setdefault(node.kind, []).append(node)
         return {
-            code: (alone[op.node][0], getattr(alone[op.node][0], "op_" + code))
+            code: Server(alone[op.node][0], code)
             for code, op in OPERATIONS.items()
             if not op.local and len(alone.get(op.node, ())) == 1
         }
@@ -162,7 +176,7 @@ class Sim(Scheduling):
         self.order, self.learns_order = LockOrder(), not record
         chooser = strategy.chooser()
         self.every_access = self.always or chooser.detailed()
-        self.fast = not record and not self.every_access
+        self.fast, self.looks = not record and not self.every_access, chooser.looks()
         managers = self.machine.lock_managers
         self.manager = managers[0] if not record and self.patch is None and len(managers) == 1 else None
         execution = Execution(chooser, self.machine.processors, self.limit, record)
@@ -276,10 +290,8 @@ class Sim(Scheduling):
         assert isinstance(thread, Thread)
         server = self.servers.get(code)
         if server is None:
-            node = self.route[code](target)
-            operation = getattr(node, "op_" + code)
-        else:
-            node, operation = server
+            server = Server(self.route[code](target), code)
+        node = server.node
         thread.n += 1
         thread.processor.k += 1
         node.admitted += 1
@@ -289,7 +301,7 @@ class Sim(Scheduling):
             thread.woken = False
             thread.waits_since = node.admitted
         try:
-            result = node.perform(operation, thread.name, code, target, args)
+            result = node.perform(server.method, thread.name, code, target, args)
         except KernelFinding as finding:
             if self.journals is not None:
                 refused = operation_record(code, target, args, None, [])
@@ -300,10 +312,10 @@ class Sim(Scheduling):
             node.out = []
         if self.journals is not None:
             self._record(node.name, thread, operation_record(code, target, args, result, out))
-        if execution.oracle is not None and code in MOVES:
+        if server.moves and execution.oracle is not None:
             moved = None if result is WAIT else result
             execution.oracle.trail.add((thread.name, thread.n, innermost(thread.stack), code, target, args, moved))
-        if self.race is not None and code in TRACKED:
+        if server.tracked and self.race is not None:
             raised = [effect.ctx for effect in out if isinstance(effect, Interrupt)] if out else ()
             ended = [effect.ctx for effect in out if not isinstance(effect, Interrupt)] if out else ()
             self.race.operation(thread.cpu, code, target, result, ended, raised)

@@ -47,6 +47,7 @@ class ThinnedHeap(ProcessorPort):
         every_access: that is so now.
         heap: of all shards.
         fast: the execution is not recorded, and may pass over points.
+        looks: the strategy looks at what contexts ask for.
         manager: of all locks, if the execution is not recorded, and no patch has replaced what the manager does.
         race: the race detector of an execution that is not recorded.
     """
@@ -57,7 +58,7 @@ class ThinnedHeap(ProcessorPort):
         self.every_access = always
         self.heap = Heap()
         self.guards = Guards(self.heap)
-        self.fast = False
+        self.fast, self.looks = False, True
         self.manager: LockManager | None = None
         self.race: RaceDetector | None = None
 
@@ -149,7 +150,7 @@ class ThinnedHeap(ProcessorPort):
             self.racy.add(field.key)
             racy = True
         if self.every_access or not (guarded and (private or not racy)):
-            self.point(code, obj.id, (obj, field.name, slot, last))
+            self.point(code, obj.id, (obj, field.name, slot, last) if self.looks else ())
         if self.race is not None and racy and (write or not hint):
             missing = None if guarded else self.guards.missing(ctx, obj, field, write)
             race = self.race.access(ctx, Access(ctx.n + 1, obj, field, slot, write, missing, hint))
@@ -168,18 +169,21 @@ class ThinnedHeap(ProcessorPort):
         if thread.held or thread.level:
             self.check_lock(ref)
         key, function = ref.key, thread.function
-        self.point("lock", key, (mode, function))
+        self.point("lock", key, (mode, function) if self.looks else ())
         thread.n += 1
         thread.processor.k += 1
         manager.admitted += 1
-        if manager.table.lock(thread.name, key, mode, function):
+        state = ref.state
+        if state is None or state.table is not manager.table:
+            state = ref.state = manager.table.of(key)
+        if manager.table.take(state, thread.name, mode, function):
             if self.race is not None:
                 self.race.acquires(thread.cpu, key)
         else:
             thread.ready = thread.woken = False
             thread.waits_since = manager.admitted
             self._wait_for_grant(thread, "lock", key)
-        thread.held[key] = Held(ref, mode, function)
+        thread.gets(Held(ref, mode, function))
 
     def unlock(self, ref: LockRef) -> None:
         manager, thread, key = self.manager, self.cur, ref.key
@@ -187,19 +191,22 @@ class ThinnedHeap(ProcessorPort):
             super().unlock(ref)
             return
         assert isinstance(thread, Thread)
-        if key not in thread.held:
+        if thread.holds(key) is None:
             self.release_of_unlocked(ref)
         self.point("unlock", key, ())
         thread.n += 1
         thread.processor.k += 1
         manager.admitted += 1
-        granted = manager.table.unlock(thread.name, key)
+        state = ref.state
+        if state is None or state.table is not manager.table:
+            state = ref.state = manager.table.of(key)
+        granted = manager.table.release(state, thread.name)
         if self.race is not None:
             self.race.releases(thread.cpu, key, granted)
-        for ctx in granted:
-            self._deliver(Grant(ctx, None))
-        if key in thread.held:  # not before: an interrupt may come in between
-            del thread.held[key]
+        if granted:
+            for ctx in granted:
+                self._deliver(Grant(ctx, None))
+        thread.drops(key)  # not before: an interrupt may come in between
 
     def alloc(self, kind: type[S], length: int = 0) -> S:
         ctx = self.cur

@@ -67,9 +67,12 @@ def digest(machine: Machine, heap: Heap, results: Results) -> bytes:
         results: of the programs' steps.
     """
     contexts = [
-        (thread.waits, thread.state, thread.ready, thread.n > 0, list(thread.held) or None, thread.stack)
+        (
+            thread.waits, thread.state, thread.ready, thread.n > 0, [lock.key for lock in thread.held] or None,
+            thread.stack,
+        )
         for thread in machine.threads.values()
-    ]
+    ]  # fmt: skip
     records = [(id, rec.gen, [_plain(value) for value in rec.fields]) for id, rec in sorted(heap.changed)]
     locks = [
         (lock.key, [tuple(want) for want in lock.holders], [tuple(want) for want in lock.waiters])

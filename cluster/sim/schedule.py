@@ -227,7 +227,8 @@ class Scheduling(ThinnedHeap):
                     self._count()
                 return
         assert isinstance(current, Thread)
-        current.asks = code, target, args
+        if self.looks:
+            current.asks = code, target, args
         thread = self._pick(current)
         if thread is not current:
             self._go(thread)

@@ -104,7 +104,7 @@ class Runner(ProcessorPort):
         self.choices = {} if follow is None else dict(follow.choices)
         self.diverged: Divergence | None = None
         #: number of a request in the outbox -> its context's stack and locks when it was made
-        self.made_by: dict[int, tuple[list[str], dict[int, Held]]] = {}
+        self.made_by: dict[int, tuple[list[str], list[Held]]] = {}
         self.random = Random(seed)
         self.inbox: SimpleQueue[Delivery | Halt | ProgramOrder] = SimpleQueue()
         self.received = 0
@@ -312,10 +312,10 @@ class Runner(ProcessorPort):
             self.requests = [request]
             self.outbox.append(Frame(node, self.processor.name, self.requests))
         if self.borrower is not None and code in ACCESSES and self._access(self.borrower, request):
-            self.made_by[ctx.n] = list(ctx.stack), dict(ctx.held)
+            self.made_by[ctx.n] = list(ctx.stack), ctx.held.copy()
             return self.loaded[-1]
         if op.posted and self.may_batch and (self.follow is None or self.processor.k < len(self.follow)):
-            self.made_by[ctx.n] = list(ctx.stack), dict(ctx.held)
+            self.made_by[ctx.n] = list(ctx.stack), ctx.held.copy()
             return None
         reply = self._send()
         if reply.status == Status.WAITS:

@@ -22,7 +22,6 @@ half-way. shared/detectors/oracle.py reports wrong results.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -101,7 +100,7 @@ class Files:
         self.blocks: dict[int, Block] = {}
         self.sizes: dict[int, int] = {}
         self.ends: dict[int, set[int]] = {}
-        self.resizing: Counter[int] = Counter()
+        self.resizing: dict[int, int] = {}
         self.disputed: set[int] = set()
 
     def cell(self, what: str, number: int, page: int) -> Cell:
@@ -174,15 +173,15 @@ class Files:
 
         def end(result: int | str) -> None:
             cut()
-            self.resizing[file] -= 1
+            self.resizing[file] -= 1  # (all of these dictionaries are plain: a Counter takes a microsecond to make)
             if result == 0 and file not in self.disputed:
                 ends_at({size})
             if not self.resizing[file]:
                 self.disputed.discard(file)
 
-        if self.resizing[file]:
+        if self.resizing.get(file):
             self.disputed.add(file)
-        self.resizing[file] += 1
+        self.resizing[file] = self.resizing.get(file, 0) + 1
         ends_at({*self.ends[file], size})
         cut()
         return end
@@ -215,7 +214,7 @@ class Memory:
         may_lack_pages: SIGBUS may be right, whatever is mapped.
     """
 
-    def __init__(self, threads: Counter[str], enough: int, files: Files):
+    def __init__(self, threads: dict[str, int], enough: int, files: Files):
         self.page_size, self.threads, self.enough, self.files = files.page_size, threads, enough, files
         self.spaces: dict[str, Space] = {}
         self.births: dict[str, tuple[Space, Fork]] = {}

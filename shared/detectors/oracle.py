@@ -84,7 +84,7 @@ class Oracle:
         self.scenario, self.page_size, self.image = scenario, scenario.machine.page_size, image or {}
         self.procs = scenario.procs
         self.proc_of = {lwp.name: lwp.proc for lwp in scenario.lwps}
-        self.threads = Counter(self.proc_of.values())
+        self.threads = dict(Counter(self.proc_of.values()))
         self.setup = [step.args for step in scenario.setup]
         self.steps = [*self.setup, *(step.args for lwp in scenario.lwps for step in lwp.program)]
         self.restart()

@@ -129,7 +129,7 @@ class Where:
     """From where an access was made; put into words only if it races.
 
     Attributes:
-        held: keys of the locks that the context holds.
+        held: the locks that the context holds.
     """
 
     __slots__ = ("access", "cpu", "ctx", "function", "held")
@@ -259,7 +259,7 @@ def _clash(mine: Clock, who: str, seen: Seen, guarded: bool) -> Where | None:
 
 def _words(where: Where) -> str:
     access = where.access
-    locks = ", ".join(lock_name(key) for key in where.held) or "no lock"
+    locks = ", ".join(lock_name(lock.key) for lock in where.held) or "no lock"
     rule = "" if access.missing is None else f", without its guard ({access.missing})"
     what = "store to" if access.write else "load of"
     by = f"{where.ctx} on {where.cpu}, operation {access.n}, in {where.function}"
@@ -346,7 +346,7 @@ class Watch:
             self.detector.goes_on(name, ctx.cpu)
             if name in self.asked:
                 entry = self.asked.pop(name)
-                ctx.held[entry.ref.key] = entry
+                ctx.gets(entry)
         if "refused" in record:
             return
         if event in ("load", "store"):
@@ -364,7 +364,7 @@ class Watch:
         if "lock" in record:
             ref = _lock(record["lock"])
             target = ref.key
-            if event == "lock" and ctx.held and target not in ctx.held and record["lock"] != KERNEL_LOCK:
+            if event == "lock" and ctx.held and ctx.holds(target) is None and record["lock"] != KERNEL_LOCK:
                 self._takes(ctx, record, ref)
         released = (*record.get("granted", ()), *record.get("woke", ()))
         self.detector.operation(ctx.cpu, event, target, result, released, record.get("raised", ()))
@@ -383,25 +383,25 @@ class Watch:
             self.guards.heap.remove(parse_handle(record["obj"]).id)
 
     def _lock(self, ctx: Context, record: Record, ref: LockRef, result: object) -> None:
-        event, held = record["event"], ctx.held
+        event = record["event"]
         if event == "unlock":
-            held.pop(ref.key, None)
+            ctx.drops(ref.key)
         elif event in ("downgrade", "upgrade"):
-            since = held[ref.key].since if ref.key in held else ctx.function
-            entry = Held(ref, "r" if event == "downgrade" else "w", since)
+            held = ctx.holds(ref.key)
+            entry = Held(ref, "r" if event == "downgrade" else "w", ctx.function if held is None else held.since)
             if result is WAIT:
                 self.asked[ctx.name] = entry
             else:
-                held[ref.key] = entry
+                ctx.gets(entry)
         elif result is WAIT:
             self.asked[ctx.name] = Held(ref, record["mode"], record["fn"])
         elif event == "lock" or result:
-            held[ref.key] = Held(ref, record["mode"], record["fn"])
+            ctx.gets(Held(ref, record["mode"], record["fn"]))
 
     def _takes(self, ctx: Context, record: Record, ref: LockRef) -> None:
         """A lock is asked for while others are held."""
         moment = self.detector.moment(ctx.cpu, record["k"])
-        for held in {lock.ref.cls: None for lock in ctx.held.values()}:
+        for held in {lock.ref.cls: None for lock in ctx.held}:
             known = self.pairs.get((held, ref.cls))
             if held != ref.cls and (known is None or moment < known[0]):
                 self.pairs[held, ref.cls] = moment, _finding("lock-order-reversal", "", ctx, ref.owner)

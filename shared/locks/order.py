@@ -15,9 +15,10 @@ those that never end); the big lock; whether a third lock, held both times, prev
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from itertools import pairwise
+from typing import Final
 
 ORDER = """
 map < amap < uobj < anon < pageq < fpageq
@@ -59,13 +60,69 @@ def stated(text: str) -> dict[str, dict[str, str]]:
     return edges
 
 
+class Ever:
+    """Every order that any LockOrder of this process has learnt: where there is no path here, none of them has a path.
+
+    It spares their searches, and changes no answer.
+
+    Attributes:
+        after: class -> the classes that come after it.
+        clear: pairs (held, wanted) that nothing here contradicts.
+    """
+
+    __slots__ = ("after", "clear")
+
+    def __init__(self, text: str):
+        self.after = {cls: set(after) for cls, after in stated(text).items()}
+        self.clear: set[tuple[str, str]] = set()
+
+    def learn(self, before: str, after: str) -> None:
+        known = self.after.setdefault(before, set())
+        if after not in known:
+            known.add(after)
+            self.clear.clear()
+
+    def allows(self, held: str, wanted: str) -> bool:
+        """Is there no path from `wanted` to `held`?"""
+        pair = held, wanted
+        if pair in self.clear:
+            return True
+        reached = [wanted]
+        for cls in reached:  # grows
+            reached += [after for after in self.after.get(cls, ()) if after not in reached]
+        if held in reached:
+            return False
+        self.clear.add(pair)
+        return True
+
+
+@cache
+def ever(text: str) -> Ever:
+    """What has been learnt of a text."""
+    return Ever(text)
+
+
+#: lock class -> a number with one bit
+_BITS: Final[dict[str, int]] = {}
+
+
+def bit_of(cls: str) -> int:
+    """The bit of a lock class in a set of lock classes, which is a number."""
+    return _BITS.setdefault(cls, 1 << len(_BITS))
+
+
 class LockOrder:
-    """The order graph: what the text says, and what has been learnt since."""
+    """The order graph of an execution: what the text says, and what has been learnt since.
+
+    Attributes:
+        learnt: (before, after) -> where that was seen first.
+        settled: class -> the classes that were held when it was taken, and have been learnt: a set of bits.
+    """
 
     def __init__(self, text: str = ORDER) -> None:
-        self.edges = stated(text)  # a dictionary that others have too: never changed, only replaced
-        self.known: set[tuple[str, str]] = set()  # pairs that contradict nothing
-        self.settled: dict[str, set[str]] = {}  # class -> those that were held when it was taken, and have been learnt
+        self.text, self.ever = text, ever(text)
+        self.learnt: dict[tuple[str, str], str] = {}
+        self.settled: dict[str, int] = {}
 
     def against(self, held: Iterable[str], wanted: str, where: str) -> str | None:
         """A blocking acquisition of class `wanted` in function `where`, while classes `held` are held.
@@ -73,48 +130,61 @@ class LockOrder:
         Returns: None, or in words the path that says the opposite.
         """
         for cls in held:
-            if cls == wanted or (cls, wanted) in self.known:
+            if cls == wanted or self.ever.allows(cls, wanted):
                 continue
-            path = self._path(wanted, cls)
+            edges = self._edges()
+            path = _path(edges, wanted, cls)
             if path is not None:
                 steps = " < ".join(path)
-                return (
-                    f"{wanted} is taken while {cls} is held (in {where}), but {steps} ({self.edges[path[0]][path[1]]})"
-                )
-            self.known.add((cls, wanted))
+                return f"{wanted} is taken while {cls} is held (in {where}), but {steps} ({edges[path[0]][path[1]]})"
         return None
 
     def learn(self, held: Iterable[str], wanted: str, where: str) -> None:
         """This has been seen, and is part of the order from now on."""
+        after = stated(self.text)
         for cls in held:
-            after = self.edges.get(cls, {})
-            if cls != wanted and wanted not in after:
-                self.edges = {**self.edges, cls: {**after, wanted: f"seen in {where}"}}
+            if cls != wanted and wanted not in after.get(cls, ()):
+                self.learnt.setdefault((cls, wanted), where)
+                self.ever.learn(cls, wanted)
+
+    def knows(self, held: int, wanted: str) -> bool:
+        """Has `check` learnt this already?
+
+        Args:
+            held: the bits of the classes.
+        """
+        return not held & ~self.settled.get(wanted, 0)
 
     def check(self, held: Sequence[str], wanted: str, where: str) -> str | None:
         """As against(); learns what contradicts nothing."""
-        settled = self.settled.get(wanted)
-        if settled is None:
-            settled = self.settled[wanted] = {wanted}
-        if settled.issuperset(held):
-            return None
         wrong = self.against(held, wanted, where)
         if wrong is None:
             self.learn(held, wanted, where)
-            settled.update(held)
+            known = self.settled.get(wanted, 0)
+            for cls in held:
+                known |= bit_of(cls)
+            self.settled[wanted] = known
         return wrong
 
-    def _path(self, start: str, goal: str) -> list[str] | None:
-        """A shortest way from one class to another."""
-        queue, before = [start], {start: ""}
-        for cls in queue:  # grows
-            for after in self.edges.get(cls, ()):
-                if after not in before:
-                    before[after] = cls
-                    queue.append(after)
-                if after == goal:
-                    path = [goal]
-                    while path[0] != start:
-                        path.insert(0, before[path[0]])
-                    return path
-        return None
+    def _edges(self) -> dict[str, dict[str, str]]:
+        """Class -> the classes that come after it, and who says so."""
+        edges = {cls: dict(after) for cls, after in stated(self.text).items()}
+        for (before, after), where in self.learnt.items():
+            edges.setdefault(before, {})[after] = f"seen in {where}"
+        return edges
+
+
+def _path(edges: Mapping[str, Mapping[str, str]], start: str, goal: str) -> list[str] | None:
+    """A shortest way from one class to another."""
+    queue, before = [start], {start: ""}
+    for cls in queue:  # grows
+        for after in edges.get(cls, ()):
+            if after not in before:
+                before[after] = cls
+                queue.append(after)
+            if after == goal:
+                path = [goal]
+                while path[0] != start:
+                    path.insert(0, before[path[0]])
+                return path
+    return None

@@ -16,8 +16,10 @@ ever, and unlocking somebody else's lock simply frees it, as on the machine.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+#: no contexts; never changed
+NOBODY: Final[list[str]] = []
 #: the modes of a lock in words
 LOCK_MODES = {"r": "shared", "w": "exclusive"}
 
@@ -50,12 +52,22 @@ class Claim:
         return Want(self.ctx, self.mode, self.fn)
 
 
+def _wants(claims: list[Claim]) -> list[Want]:
+    return [claim.as_want() for claim in claims]
+
+
 class Lock:
-    """One lock's holders and waiters."""
+    """One lock's holders and waiters.
 
-    __slots__ = ("downgrader", "holders", "waiters")
+    Attributes:
+        table: that it is in.
+        used: it has been asked for since the table was last emptied.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("downgrader", "holders", "key", "table", "used", "waiters")
+
+    def __init__(self, key: int, table: LockTable) -> None:
+        self.key, self.table, self.used = key, table, False
         self.downgrader = ""
         self.holders: list[Claim] = []
         self.waiters: list[Claim] = []
@@ -66,17 +78,46 @@ class Lock:
 
 
 class LockTable:
-    """All locks and sleep queues of one lock manager."""
+    """All locks and sleep queues of one lock manager.
+
+    Attributes:
+        locks: that were ever asked for, by their keys; they stay, so that who asks often can keep them.
+        used: those that were asked for since the table was last emptied, in that order.
+    """
 
     def __init__(self) -> None:
         self.locks: dict[int, Lock] = {}
+        self.used: list[Lock] = []
         self.sleepers: dict[int, list[Claim]] = {}
+
+    def clear(self) -> None:
+        """No lock is held or wanted, and nothing sleeps."""
+        for lock in self.used:
+            lock.downgrader, lock.used = "", False
+            lock.holders.clear()
+            lock.waiters.clear()
+        self.used.clear()
+        self.sleepers.clear()
+
+    def of(self, key: int) -> Lock:
+        """The lock with this key."""
+        lock = self.locks.get(key)
+        if lock is None:
+            lock = self.locks[key] = Lock(key, self)
+        return lock
+
+    def _use(self, lock: Lock) -> None:
+        if not lock.used:
+            lock.used = True
+            self.used.append(lock)
 
     def lock(self, ctx: str, key: int, mode: str, fn: str) -> bool:
         """Grant the lock, or queue the request and return False."""
-        lock = self.locks.get(key)
-        if lock is None:
-            lock = self.locks[key] = Lock()
+        return self.take(self.of(key), ctx, mode, fn)
+
+    def take(self, lock: Lock, ctx: str, mode: str, fn: str) -> bool:
+        """The same, with the lock at hand."""
+        self._use(lock)
         want = Claim(ctx, mode, fn)
         if lock.admits(mode) and (not lock.waiters or (mode == "r" and lock.downgrader)):
             lock.holders.append(want)
@@ -86,9 +127,8 @@ class LockTable:
 
     def trylock(self, ctx: str, key: int, mode: str, fn: str) -> bool:
         """Grant the lock or return False; never queues."""
-        lock = self.locks.get(key)
-        if lock is None:
-            lock = self.locks[key] = Lock()
+        lock = self.of(key)
+        self._use(lock)
         if lock.waiters or not lock.admits(mode):
             return False
         lock.holders.append(Claim(ctx, mode, fn))
@@ -96,9 +136,10 @@ class LockTable:
 
     def unlock(self, ctx: str, key: int) -> list[str]:
         """Release, and return the contexts whose requests are granted by that."""
-        lock = self.locks.get(key)
-        if lock is None:
-            return []
+        return self.release(self.of(key), ctx)
+
+    def release(self, lock: Lock, ctx: str) -> list[str]:
+        """The same, with the lock at hand."""
         if len(lock.holders) == 1:
             lock.holders.pop()
         elif lock.holders:
@@ -106,7 +147,7 @@ class LockTable:
             lock.holders.remove(mine[0])
         if lock.downgrader == ctx:
             lock.downgrader = ""
-        return self._grant(lock) if lock.waiters else []
+        return self._grant(lock) if lock.waiters else NOBODY
 
     def downgrade(self, ctx: str, key: int) -> list[str]:
         """Exclusive to shared; returns the readers let in by that."""
@@ -153,8 +194,8 @@ class LockTable:
     def locked(self) -> list[LockState]:
         """The locks that are held or wanted: what a wait-for graph is made of."""
         return [
-            LockState(key, [claim.as_want() for claim in lock.holders], [claim.as_want() for claim in lock.waiters])
-            for key, lock in self.locks.items()
+            LockState(lock.key, _wants(lock.holders), _wants(lock.waiters))
+            for lock in self.used
             if lock.holders or lock.waiters
         ]
 

@@ -15,7 +15,7 @@ from shared.port.heap import Heap
 from shared.port.struct import LOCK_SHIFT, Struct, lock_name
 
 if TYPE_CHECKING:
-    from shared.port.port import Context, Held
+    from shared.port.port import Context
     from shared.port.struct import FieldBase, Guard
 
 
@@ -33,23 +33,22 @@ class Guards:
 
     def guarded(self, ctx: Context, obj: Struct, field: FieldBase, write: bool) -> bool:
         """Does the context hold what guards the field, in the mode that the access needs?"""
-        held = ctx.held
-        if not held:
+        if not ctx.held:
             return False
         if field.own_lock >= 0:
-            entry = held.get(obj.id << LOCK_SHIFT | field.own_lock)
+            entry = ctx.holds(obj.id << LOCK_SHIFT | field.own_lock)
             return entry is not None and (not write or entry.mode == "w")
         for guard in field.write_any if write else field.read_any:
-            entry = held.get(guard.fixed if guard.fixed >= 0 else guard.key(self.heap, obj))
+            entry = ctx.holds(guard.fixed if guard.fixed >= 0 else guard.key(self.heap, obj))
             if entry is not None and (not write or entry.mode == "w"):
                 return True
         for alternative in field.write if write else field.read:
-            if len(alternative) > 1 and all(self._holds(held, obj, guard, write) for guard in alternative):
+            if len(alternative) > 1 and all(self._holds(ctx, obj, guard, write) for guard in alternative):
                 return True
         return False
 
-    def _holds(self, held: dict[int, Held], obj: Struct, guard: Guard, write: bool) -> bool:
-        entry = held.get(guard.key(self.heap, obj))
+    def _holds(self, ctx: Context, obj: Struct, guard: Guard, write: bool) -> bool:
+        entry = ctx.holds(guard.key(self.heap, obj))
         return entry is not None and (not write or entry.mode == "w")
 
     def missing(self, ctx: Context, obj: Struct, field: FieldBase, write: bool) -> str:
@@ -63,7 +62,7 @@ class Guards:
             words = []
             for guard in alternative:
                 key = guard.key(self.heap, obj)
-                entry = ctx.held.get(key)
+                entry = ctx.holds(key)
                 if key < 0:
                     words.append(f"the lock of its owner, and {obj} has none")
                 elif entry is None:

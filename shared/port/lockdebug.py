@@ -17,7 +17,7 @@ from shared.port.reports import Reports
 
 if TYPE_CHECKING:
     from shared.port.lockref import LockRef
-    from shared.port.port import Context
+    from shared.port.port import Context, Held
     from shared.port.struct import Struct
 
 
@@ -38,10 +38,15 @@ class Lockdebug(Reports):
         """A context does not take a lock that it holds, or that a context holds which it has interrupted; and the
         classes of the locks that it holds come before the class of this lock."""
         ctx = self.cur
-        if ref.key in ctx.held or (ctx.level and not ref.sleepable and self.interrupted_holds(ref.key)):
+        if ctx.holds(ref.key) is not None or (ctx.level and not ref.sleepable and self.interrupted_holds(ref.key)):
             self.report("locking-against-myself", f"{ref.phrase}: locking against myself", subject=ref.owner)
-        elif ctx.held and self.detect.get("lockorder", "stop") != "off":
-            classes, wanted = [held.ref.decl.cls for held in ctx.held.values()], ref.decl.cls
+        elif ctx.held:
+            wanted, bits = ref.decl.cls, 0
+            for held in ctx.held:
+                bits |= held.ref.decl.bit
+            if (self.learns_order and self.order.knows(bits, wanted)) or self.detect.get("lockorder", "stop") == "off":
+                return
+            classes = [held.ref.decl.cls for held in ctx.held]
             if self.learns_order:
                 against = self.order.check(classes, wanted, ctx.function)
             else:
@@ -57,35 +62,38 @@ class Lockdebug(Reports):
     def check_free(self, obj: Struct) -> None:
         """No lock in a struct that is freed is held."""
         for ref in obj.locks():
-            if ref.key in self.cur.held:
+            if self.cur.holds(ref.key) is not None:
                 self.report("freed-while-held", f"freeing {obj} with {ref} held", subject=str(obj))
 
     def check_sleep(self, why: str) -> None:
         """LOCKDEBUG: a context that gives up its CPU holds no simple lock; and an interrupt has no CPU to give up."""
         if self.cur.level:
             self.take(self._seen("panic", f"panic: ltsleep: an interrupt cannot sleep ({why})"), "stop")
-        spinning = [held.ref for held in self.cur.held.values() if not held.ref.sleepable]
+        spinning = [held.ref for held in self.cur.held if not held.ref.sleepable]
         if spinning:
             self.report("held-across-sleep", f"switching with {spinning[0]} held ({why})", subject=spinning[0].owner)
 
-    def check_exit(self, name: str, before: tuple[int, ...]) -> None:
+    def check_exit(self, name: str, before: list[Held]) -> None:
         """LOCKDEBUG: the function `name` returns with the locks that it is to return with, and no others."""
         held = self.cur.held
-        if tuple(held) == before or held.keys() == set(before):
+        if held == before:
             return
-        left = [lock.ref for key, lock in held.items() if key not in before]
+        keys = {lock.key for lock in before}
+        left = [lock.ref for lock in held if lock.key not in keys]
+        if not left and len(held) == len(before):  # (as it has given up a lock meanwhile, and taken it again)
+            return
         text = f"{name}: returns with {left[0]} held" if left else f"{name}: returns without a lock it was given"
         self.report("held-at-exit", text, subject=left[0].owner if left else "")
 
     def check_end(self) -> None:
         """LOCKDEBUG: a context that ends holds no lock."""
-        for held in self.cur.held.values():
+        for held in self.cur.held:
             text = f"{self.cur.name} ends with {held.ref} held since {held.since}"
             self.report("held-at-exit", text, subject=held.ref.owner, function=held.since)
 
     def interrupted_holds(self, key: int) -> bool:
         """Does a context that the given context, an interrupt, has interrupted hold the lock? LOCKDEBUG asks by CPU."""
-        return any(key in context.held for context in self.interrupted())
+        return any(context.holds(key) is not None for context in self.interrupted())
 
     @abstractmethod
     def interrupted(self) -> Iterable[Context]:

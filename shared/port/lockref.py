@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from shared.port.port import here
 
 if TYPE_CHECKING:
+    from shared.locks.table import Lock as State
     from shared.port.struct import Lock, Struct
 
 
@@ -22,12 +23,14 @@ class LockRef:
         obj: the struct.
         owner: that, as `anon:5`.
         sleepable: a lockmgr lock (waits asleep) rather than a simple lock (spins).
+        state: the lock in the table of its manager, if that is in this process and has been looked for.
     """
 
-    __slots__ = ("decl", "key", "obj")
+    __slots__ = ("decl", "key", "obj", "state")
 
     def __init__(self, key: int, decl: Lock, obj: Struct):
         self.key, self.decl, self.obj = key, decl, obj
+        self.state: State | None = None
 
     @property
     def owner(self) -> str:
@@ -72,11 +75,11 @@ class LockRef:
 
     def held(self) -> bool:
         """simple_lock_held: does *this* context hold it? Not an operation."""
-        return self.key in here.port.cur.held
+        return here.port.cur.holds(self.key) is not None
 
     def held_exclusive(self) -> bool:
         """Does this context hold it exclusively? Not an operation."""
-        entry = here.port.cur.held.get(self.key)
+        entry = here.port.cur.holds(self.key)
         return entry is not None and entry.mode == "w"
 
     def __str__(self) -> str:

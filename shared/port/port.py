@@ -48,14 +48,19 @@ class Held:
     """A lock that a context holds.
 
     Attributes:
+        key: of the lock.
         mode: r (shared) or w.
         since: the function that took it.
     """
 
-    __slots__ = ("mode", "ref", "since")
+    __slots__ = ("key", "mode", "ref", "since")
 
     def __init__(self, ref: LockRef, mode: str, since: str):
-        self.ref, self.mode, self.since = ref, mode, since
+        self.key, self.ref, self.mode, self.since = ref.key, ref, mode, since
+
+
+#: no locks; never changed
+NO_LOCKS: Final[list[Held]] = []
 
 
 class Context:
@@ -65,7 +70,7 @@ class Context:
         name: given by the scenario, never by creation order.
         cpu: the node that runs it.
         n: number of its operations so far.
-        held: the locks that it holds, by their keys, in the order in which it took them.
+        held: the locks that it holds, each once, in the order in which it took them; a list, as there are few.
         stack: kernel functions entered, outermost first.
         spl: interrupt priority level; interrupts at or below it stay pending.
         biglock: it holds the kernel's big lock (P_BIGLOCK), which is not among `held`.
@@ -91,7 +96,7 @@ class Context:
         """Back to the state before its first operation."""
         self.n = 0
         self.chan = 0
-        self.held: dict[int, Held] = {}
+        self.held: list[Held] = []
         self.stack: list[str] = []
         self.spl = self.level
         self.biglock = self.woken = False
@@ -104,9 +109,34 @@ class Context:
         """The kernel function this context is in."""
         return self.stack[-1] if self.stack else "user"
 
+    def holds(self, key: int) -> Held | None:
+        """How it holds the lock with this key, if it does."""
+        for held in self.held:
+            if held.key == key:
+                return held
+        return None
+
+    def holding(self) -> list[Held]:
+        """The locks that it holds just now: a list that does not change."""
+        return self.held.copy() if self.held else NO_LOCKS
+
+    def gets(self, held: Held) -> None:
+        """It holds the lock so from now on."""
+        before = self.holds(held.key)
+        if before is None:
+            self.held.append(held)
+        else:
+            self.held[self.held.index(before)] = held
+
+    def drops(self, key: int) -> None:
+        """It does not hold the lock with this key any more."""
+        held = self.holds(key)
+        if held is not None:
+            self.held.remove(held)
+
     def held_as_text(self) -> list[dict[str, str]]:
         """The locks it holds, each with its mode and the function that took it; the big lock is not among them."""
-        return [{"lock": str(held.ref), "mode": held.mode, "since": held.since} for held in self.held.values()]
+        return [{"lock": str(held.ref), "mode": held.mode, "since": held.since} for held in self.held]
 
     def __repr__(self) -> str:
         return f"<{self.name} on {self.cpu} op {self.n}>"
@@ -251,29 +281,28 @@ class Port(Lockdebug):
             self.check_lock(ref)
         function = ctx.function
         self.op("lock", ref.key, (mode, function))
-        ctx.held[ref.key] = Held(ref, mode, function)
+        ctx.gets(Held(ref, mode, function))
 
     def trylock(self, ref: LockRef, mode: str) -> bool:
         """Acquire if that is possible at once."""
         ctx = self.cur
         if self.op("try", ref.key, (mode, ctx.function)):
-            ctx.held[ref.key] = Held(ref, mode, ctx.function)
+            ctx.gets(Held(ref, mode, ctx.function))
             return True
         return False
 
     def unlock(self, ref: LockRef) -> None:
         """Release; LOCKDEBUG complains if this context does not hold it."""
         ctx = self.cur
-        if ref.key not in ctx.held:
+        if ctx.holds(ref.key) is None:
             self.release_of_unlocked(ref)
         self.op("unlock", ref.key, ())
-        if ref.key in ctx.held:  # not before: an interrupt may come in between
-            del ctx.held[ref.key]
+        ctx.drops(ref.key)  # not before: an interrupt may come in between
 
     def downgrade(self, ref: LockRef) -> None:
         """From exclusive to shared, letting other readers in."""
         self.op("downgrade", ref.key, ())
-        self.cur.held[ref.key] = Held(ref, "r", self.cur.held[ref.key].since)
+        self._holds_so(ref, "r")
 
     def upgrade(self, ref: LockRef) -> None:
         """From shared to exclusive, waiting for other readers to leave.
@@ -281,7 +310,14 @@ class Port(Lockdebug):
         Locks: the caller must have marked the map BUSY, so that it is the only upgrader.
         """
         self.op("upgrade", ref.key, ())
-        self.cur.held[ref.key] = Held(ref, "w", self.cur.held[ref.key].since)
+        self._holds_so(ref, "w")
+
+    def _holds_so(self, ref: LockRef, mode: str) -> None:
+        """The current context holds a lock in another mode."""
+        held = self.cur.holds(ref.key)
+        if held is None:
+            raise KeyError(ref.key)
+        self.cur.gets(Held(ref, mode, held.since))
 
     def sleep(self, chan: int, wmesg: str, interlock: LockRef | None) -> None:
         """ltsleep: queue on a channel, release the interlock, give up the CPU until woken."""
@@ -517,7 +553,7 @@ def kernel(*, exit: str | None = None) -> Callable[[Callable[P, R]], Callable[P,
         def call(*args: P.args, **kwargs: P.kwargs) -> R:
             port = here.port
             ctx = port.cur
-            before = tuple(ctx.held) if same else ()
+            before = ctx.holding() if same else NO_LOCKS
             port.enter(name)
             result: R = seam.stands(*args, **kwargs)
             if checked and (ctx.held or before):

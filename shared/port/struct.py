@@ -32,6 +32,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, ClassVar, Generic, Self, TypeVar, overload
 
+from shared.locks.order import bit_of
 from shared.port.heap import HEADER, Heap, HeapRecord
 from shared.port.lockref import LockRef
 from shared.port.port import ANY_GEN, here
@@ -248,12 +249,12 @@ def union(other: str, marking: str, link: bool = False) -> Field[T]:
 class Lock:
     """Descriptor: `anon.an_lock` is a handle of that lock."""
 
-    __slots__ = ("cls", "index", "name", "sleepable")
+    __slots__ = ("bit", "cls", "index", "name", "sleepable")
     index: int
     name: str
 
     def __init__(self, cls: str, sleepable: bool):
-        self.cls, self.sleepable = cls, sleepable
+        self.cls, self.bit, self.sleepable = cls, bit_of(cls), sleepable
 
     def again(self) -> Lock:
         """A lock that is declared as this lock; it has no number yet."""

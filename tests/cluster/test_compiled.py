@@ -49,7 +49,7 @@ def staged_none(
     keep: bool,
 ) -> None:
     if keep:
-        here.port.cur.held[7] = here.port.cur.held[3]
+        here.port.cur.held.append(here.port.cur.held[0])
 
 
 @kernel()
@@ -60,6 +60,9 @@ def staged_free(*, a: int, b: int) -> tuple[int, int]:
 '''
 
 
+HELD = Held(THING.lk, "w", "f")
+
+
 class Recorder(PartOfPort):
     """Writes down what a kernel function tells it."""
 
@@ -67,7 +70,7 @@ class Recorder(PartOfPort):
         super().__init__()
         self.events: list[object] = []
         self.cur = Context("A", "cpu0")
-        self.cur.held = {3: Held(THING.lk, "w", "f")}
+        self.cur.held = [HELD]
 
     def enter(self, name: str) -> None:
         self.events.append(("enter", name))
@@ -75,8 +78,8 @@ class Recorder(PartOfPort):
     def exit(self) -> None:
         self.events.append("exit")
 
-    def check_exit(self, name: str, before: tuple[int, ...]) -> None:
-        self.events.append(("check", name, before, list(self.cur.held)))
+    def check_exit(self, name: str, before: list[Held]) -> None:
+        self.events.append(("check", name, list(before), list(self.cur.held)))
 
 
 @contextmanager

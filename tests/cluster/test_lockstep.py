@@ -184,7 +184,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], object]] = {
     r"frame 3": lambda nodes: nodes["memory"].frames.__setitem__(3, (1,) * nodes["memory"].words),
     r"the state of swap_pager": lambda nodes: nodes["swap_pager"].bad.add(3),
     r"the TLB of cpu1": lambda nodes: nodes["cpu1"].tlb.switch(77),
-    r"amap:2\.am_l": lambda nodes: nodes["lock_manager"].table.locks.clear(),
+    r"amap:2\.am_l": lambda nodes: nodes["lock_manager"].table.clear(),
     r"context B": lambda nodes: nodes["cpu1"].lwps[0].stack.append("uvm_fault"),
 }
 

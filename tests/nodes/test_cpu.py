@@ -235,7 +235,7 @@ def test_a_context_s_state_at_rest(finished: bool) -> None:
     a.home = Proc.at(6)
     a.n, a.waits, a.ready = 4, ("lock", 8), False
     a.stack = ["uvm_fault"]
-    a.held = {1: Held(THING.lk, "shared", "uvm_map")}
+    a.held = [Held(THING.lk, "shared", "uvm_map")]
     a.state = FINISHED if finished else RUNNING
     held = [{"lock": "thing:0.lk", "mode": "shared", "since": "uvm_map"}]
     assert a.at_rest() == ("A", "cpu0", 4, ("lock", 8), finished, False, False, ["uvm_fault"], held, 6)

@@ -98,7 +98,7 @@ def test_a_failed_try_holds_nothing() -> None:
     )
     got: list[bool] = []
     taken.run()
-    assert got == [False] and taken.machine.threads["B"].held == {}
+    assert got == [False] and taken.machine.threads["B"].held == []
 
 
 def test_spl_is_raised_and_put_back() -> None:
@@ -186,7 +186,7 @@ def test_reaching_an_erratums_site_counts_whether_it_is_on_or_off() -> None:
 
 def test_a_new_context_holds_nothing_and_is_in_user_mode() -> None:
     ctx = Context("A", "cpu0", SPL_BIO)
-    assert (ctx.n, ctx.held, ctx.stack, ctx.spl, ctx.function) == (0, {}, [], SPL_BIO, "user")
+    assert (ctx.n, ctx.held, ctx.stack, ctx.spl, ctx.function) == (0, [], [], SPL_BIO, "user")
     assert (ctx.chan, ctx.proc, ctx.value, ctx.results) == (0, None, None, [])
     assert (ctx.ready, ctx.woken, ctx.biglock) == (True, False, False)
     assert repr(ctx) == "<A on cpu0 op 0>"

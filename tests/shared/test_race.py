@@ -159,7 +159,7 @@ def test_both_sides_are_told_with_cpu_operation_function_and_locks() -> None:
     watch = Two()
     watch.ctx["A"].stack = ["uvm_fault"]
     watch.ctx["B"].stack = ["uvm_pageout"]
-    watch.ctx["B"].held = {LOCK: Held(THING.lk, "w", "f")}
+    watch.ctx["B"].held = [Held(THING.lk, "w", "f")]
     watch.touch("A", True)
     ctx = watch.ctx["B"]
     finding = watch.access(ctx, Access(1, THING, V, V.slot, False, None, False))
@@ -219,14 +219,14 @@ def test_a_guard_is_named_with_the_lock_that_it_is(
     field = FieldBase(marking)
     field.bind(Page, "flags", Page.fields["flags"].slot)
     ctx = Context("A", "cpu0")
-    ctx.held = {uvm.lock_key(name): Held(getattr(uvm, name), mode, "f") for name, mode in held.items()}
+    ctx.held = [Held(getattr(uvm, name), mode, "f") for name, mode in held.items()]
     assert Guards(heap).missing(ctx, page, field, write) == says
 
 
 def test_a_map_s_lock_that_is_held_shared_is_told_so() -> None:
     map = VmMap.at(2)
     ctx = Context("A", "cpu0")
-    ctx.held = {map.lock_key("lock"): Held(map.lock, "r", "f")}
+    ctx.held = [Held(map.lock, "r", "f")]
     heap = Heap()
     heap.add(map.id, 0, list(VmMap.defaults))
     assert Guards(heap).missing(ctx, map, VmMap.fields["size"], True) == "vmmap:2.lock, held shared"
@@ -372,7 +372,7 @@ def test_a_finding_has_the_stack_and_the_locks_of_the_second_context() -> None:
     watch.touch("A", True)
     ctx = watch.ctx["B"]
     ctx.stack = ["uvm_fault", "uvmfault_lookup"]
-    ctx.held = {ref.key: Held(ref, "w", "uvm_fault") for ref in (OTHER.lk, BIG.lk)}
+    ctx.held = [Held(ref, "w", "uvm_fault") for ref in (OTHER.lk, BIG.lk)]
     finding = watch.access(ctx, Access(1, THING, V, V.slot, True, "l, not held", False))
     assert finding is not None and (finding.subject, finding.stack) == ("thing:0", ctx.stack)
     assert [(hold["lock"], hold["mode"]) for hold in finding.held] == [("other:0.lk", "w"), ("big:0.lk", "w")]
@@ -500,7 +500,7 @@ def test_the_guard_protects_whoever_has_got_it(second: str, races: bool) -> None
         recorder.lock("B")
     recorder.store("B")
     recorder.watch.contexts["C"] = Context("C", "cpu2")
-    recorder.watch.contexts["C"].held = {LOCK: Held(THING.lk, "w", "f")}
+    recorder.watch.contexts["C"].held = [Held(THING.lk, "w", "f")]
     recorder.load("C")
     assert bool(recorder.races()) is races
 
@@ -743,7 +743,7 @@ def test_a_struct_is_nobody_s_own_once_its_handle_is_where_others_can_find_it() 
             recorder.unlock("A")
         recorder.store("A", obj="thing:8#0")
         recorder.watch.contexts["B"] = Context("B", "cpu1")
-        recorder.watch.contexts["B"].held = {parse_handle("thing:8#0").lock_key("lk"): Held(THING.lk, "w", "f")}
+        recorder.watch.contexts["B"].held = [Held(parse_handle("thing:8#0").lk, "w", "f")]
         recorder.load("B", obj="thing:8#0")
         assert len(recorder.races()) == races
 

@@ -68,7 +68,7 @@ class Paper(Port):
 
     def perform(self, code: str, target: int, args: tuple[object, ...]) -> Any:
         self.performed.append((code, target, args))
-        self.told.append((code, dict(self.cur.held)))
+        self.told.append((code, self.cur.held.copy()))
         self.cur.n += 1
         return self.answers.pop(0) if self.answers else None
 
@@ -209,7 +209,7 @@ def test_an_interrupt_is_checked_although_it_holds_nothing_itself() -> None:
     for level, wrong in ((SPL_BIO, True), (SPL_NONE, False)):
         port = Paper(level=level)
         port.others = [Context("B", "cpu0")]
-        port.others[0].held = {LK: Held(THING.lk, "w", "f")}
+        port.others[0].held = [Held(THING.lk, "w", "f")]
         with suppress(PortDead):
             port.lock(THING.lk, "w")
         assert (port.finding is not None and port.finding.kind == "locking-against-myself") is wrong
@@ -449,7 +449,7 @@ def test_a_function_whose_locks_are_in_order_is_not_checked_at_all() -> None:
         promises_nothing()
         assert not checks
         quiet()
-    assert checks == [("quiet", (LK,))]
+    assert checks == [("quiet", port.cur.held)] and port.cur.holds(LK) is not None
 
 
 def test_a_kernel_function_gets_its_arguments_and_gives_its_result() -> None:
