@@ -15,6 +15,8 @@ class RandomWalk(Sampling):
         return True
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
+        if not isinstance(enabled, list):  # (compiled, this is faster with a list)
+            enabled = list(enabled)
         return enabled[int(self.draw() * len(enabled))] if len(enabled) > 1 else enabled[0]
 
     def looks(self) -> bool:

@@ -99,6 +99,7 @@ class Sim(Scheduling):
         self.journal: Callable[[str], Journal] = Journal
         self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
         self.servers: dict[str, Server] = {}
+        self.shards: dict[tuple[str, str], Server] = {}
         self.patch: Patch | None = None
         self.judged = Judged()
         self.differs: Finding | None = None
@@ -246,7 +247,7 @@ class Sim(Scheduling):
         self.machine.reset()
         nodes = self.machine.nodes
         if applied() is not self.patch or not self.servers:
-            self.patch, self.servers = applied(), self._servers()
+            self.patch, self.servers, self.shards = applied(), self._servers(), {}
         if self.machine.loaded_by is not self:
             if self.image_ is not None:
                 for name, node in nodes.items():
@@ -290,7 +291,7 @@ class Sim(Scheduling):
         assert isinstance(thread, Thread)
         server = self.servers.get(code)
         if server is None:
-            server = Server(self.route[code](target), code)
+            server = self._shard(code, target)
         node = server.node
         thread.n += 1
         thread.processor.k += 1
@@ -325,6 +326,14 @@ class Sim(Scheduling):
         for effect in out:
             self._deliver(effect)
         return self._wait_for_grant(thread, code, target) if result is WAIT else result
+
+    def _shard(self, code: str, target: int) -> Server:
+        """The node, of several of its kind, that performs an operation."""
+        name = self.machine.route[code](target)
+        server = self.shards.get((code, name))
+        if server is None:
+            server = self.shards[code, name] = Server(self.machine.nodes[name], code)
+        return server
 
     def _record(self, node: str, thread: Thread, record: dict[str, object]) -> None:
         self.execution.operations += 1

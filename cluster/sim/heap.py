@@ -45,6 +45,7 @@ class ThinnedHeap(ProcessorPort):
 
     Attributes:
         every_access: that is so now.
+        grants: of a lock, to each context.
         heap: of all shards.
         fast: the execution is not recorded, and may pass over points.
         looks: the strategy looks at what contexts ask for.
@@ -56,6 +57,7 @@ class ThinnedHeap(ProcessorPort):
         super().__init__(machine.scenario, machine.threads)
         self.machine, self.booting, self.racy, self.always = machine, booting, racy, always
         self.every_access = always
+        self.grants = {name: Grant(name, None) for name in machine.threads}
         self.heap = Heap()
         self.guards = Guards(self.heap)
         self.fast, self.looks = False, True
@@ -205,7 +207,7 @@ class ThinnedHeap(ProcessorPort):
             self.race.releases(thread.cpu, key, granted)
         if granted:
             for ctx in granted:
-                self._deliver(Grant(ctx, None))
+                self._deliver(self.grants[ctx])
         thread.drops(key)  # not before: an interrupt may come in between
 
     def alloc(self, kind: type[S], length: int = 0) -> S:

@@ -13,9 +13,10 @@ import marshal
 from typing import Any
 
 from cluster.machine import Machine
+from nodes.cpu import FINISHED, Thread
 from shared.port.heap import Heap
 from shared.port.struct import Struct
-from shared.scenario.model import Results
+from shared.scenario.model import Results, StepResult
 
 #: states that are remembered at most
 MOST = 1 << 14
@@ -66,13 +67,7 @@ def digest(machine: Machine, heap: Heap, results: Results) -> bytes:
         heap: that of all memories, with what has changed since the image.
         results: of the programs' steps.
     """
-    contexts = [
-        (
-            thread.waits, thread.state, thread.ready, thread.n > 0, [lock.key for lock in thread.held] or None,
-            thread.stack,
-        )
-        for thread in machine.threads.values()
-    ]  # fmt: skip
+    contexts = [_at_rest(thread) for thread in machine.threads.values()]
     records = [(id, rec.gen, [_plain(value) for value in rec.fields]) for id, rec in sorted(heap.changed)]
     locks = [
         (lock.key, [tuple(want) for want in lock.holders], [tuple(want) for want in lock.waiters])
@@ -83,7 +78,7 @@ def digest(machine: Machine, heap: Heap, results: Results) -> bytes:
     written = [(at, words) for at, words in enumerate(frames) if words is not kept[at] and words != kept[at]]
     mmu, swap, disk = machine.mmu, machine.swap_pager, machine.nodes.get("disk")
     state: Any = (
-        contexts, records, locks, written, results,
+        contexts, records, locks, written, [_answers(steps) for steps in results.items()],
         _translations(machine) if mmu.admitted else None,
         swap.image() if swap.admitted else None,
         disk.image() if disk is not None and disk.admitted else None,
@@ -96,6 +91,21 @@ def _translations(machine: Machine) -> object:
     mmu = machine.mmu
     objects = [(pmap, _plain(obj)) for pmap, obj in mmu.objects.items()]
     return {**mmu.image(), "objects": objects}, [(cpu.tlb.pmap, cpu.tlb.entries) for cpu in machine.processors]
+
+
+def _at_rest(thread: Thread) -> object:
+    """All of a context that a verdict looks at: most have ended, or are interrupts that are over."""
+    over = thread.interrupt or thread.state == FINISHED
+    if over and not thread.ready and thread.waits is None and not thread.held and not thread.stack:
+        return thread.n > 0
+    held = [lock.key for lock in thread.held]
+    return thread.waits, thread.state, thread.ready, thread.n > 0, held, thread.stack
+
+
+def _answers(results: tuple[str, list[StepResult]]) -> object:
+    """What a context's steps have answered. (Which steps they are, its program says.)"""
+    name, steps = results
+    return name, [step["result"] for step in steps]
 
 
 def _plain(value: object) -> object:

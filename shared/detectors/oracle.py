@@ -86,21 +86,24 @@ class Oracle:
         self.proc_of = {lwp.name: lwp.proc for lwp in scenario.lwps}
         self.threads = dict(Counter(self.proc_of.values()))
         self.setup = [step.args for step in scenario.setup]
-        self.steps = [*self.setup, *(step.args for lwp in scenario.lwps for step in lwp.program)]
+        steps = [*self.setup, *(step.args for lwp in scenario.lwps for step in lwp.program)]
+        self.foreseen = [args for args in steps if type(args).foresee is not Args.foresee]
+        config = scenario.machine
+        self.enough = min(config.swap_slots, config.anons)
+        self.lossy, self.may_lack_pages = bool(config.disk_faults), bool(config.swap_faults)
         self.restart()
 
     def restart(self) -> None:
         """Another execution begins."""
-        config = self.scenario.machine
-        files = Files(self.page_size, lossy=bool(config.disk_faults))
-        self.memory = Memory(self.threads.copy(), min(config.swap_slots, config.anons), files)
-        self.memory.may_lack_pages |= bool(config.swap_faults)
+        files = Files(self.page_size, lossy=self.lossy)
+        self.memory = Memory(self.threads.copy(), self.enough, files)
+        self.memory.may_lack_pages |= self.may_lack_pages
         self.calls: dict[str, End | None] = {}
         self.ctx = ""  # whose step ends just now
         self.now = 0
         self.trail = Trail(self.image)
         self.finding: Finding | None = None
-        for args in self.steps:
+        for args in self.foreseen:
             args.foresee(self.memory)
         for args in self.setup:
             args.setup_effect(self.memory)

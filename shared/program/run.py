@@ -21,9 +21,9 @@ from typing import NoReturn
 from shared.errors import PortDead, ProjectBug, UserMistake
 from shared.port.port import here
 from shared.program.functions import KIND, resolve, words_of
-from shared.scenario.model import Handler, Lwp, Scenario, Step
+from shared.scenario.model import Handler, Lwp, Scenario
 from shared.scenario.steps.kernel import Barrier, Kvar, Litmus, Meet
-from shared.scenario.steps.step import Call, Refused
+from shared.scenario.steps.step import Args, Call, Refused
 from shared.uvm.init import uvm_init
 from shared.uvm.param import SIDL
 from shared.uvm.proc import exit1
@@ -53,21 +53,22 @@ def run_program(lwp: Lwp, procs: Mapping[str, Proc]) -> None:
     for index, step in enumerate(lwp.program):
         if index:
             here.port.userret()
-        here.port.called(step.args)
-        result = _syscall(step, call) if step.args.system_call else step.args.perform(call)
-        here.port.returned(step.op, result)
-        ctx.results.append({"step": index, "op": step.op, "result": result, "into": step.into})
-        if step.args.ends:
+        args, op = step.args, step.op
+        here.port.called(args)
+        result = _syscall(args, call) if args.system_call else args.perform(call)
+        here.port.returned(op, result)
+        ctx.results.append({"step": index, "op": op, "result": result, "into": step.into})
+        if args.ends:
             return
     here.port.kernel_proc_lock("syscall")
     exit1(me)
     here.port.kernel_proc_unlock()
 
 
-def _syscall(step: Step, call: Call) -> int | str:
+def _syscall(args: Args, call: Call) -> int | str:
     """Perform a step in the kernel: on a machine with the big lock, with that held except in sleeps."""
     here.port.kernel_proc_lock("syscall")
-    result = step.args.perform(call)
+    result = args.perform(call)
     here.port.kernel_proc_unlock()
     return result
 
