@@ -20,7 +20,7 @@ from typing import Any
 from cluster.machine import Machine, sites_of
 from cluster.search.strategy import SearchOver, Stay, Strategy
 from cluster.sim.judged import Judged, digest
-from cluster.sim.schedule import Execution, Scheduling
+from cluster.sim.schedule import Execution, Scheduling, unpacked
 from nodes.cpu import Thread
 from nodes.node import Node
 from shared.detectors.oracle import Oracle, WordAccess
@@ -40,8 +40,9 @@ from shared.wire.messages import OPERATIONS, WAIT, Interrupt, KernelFinding
 
 #: the current context as long as none has run
 NOBODY = Thread("", "", lambda: None)
+NOBODY.order = -1
 #: objects that are made, and not given back, between two looks of the garbage collector
-COLLECT_EVERY = 500_000
+COLLECT_EVERY = 1_000_000
 
 
 class Server:
@@ -62,12 +63,17 @@ class Server:
 
 @contextmanager
 def seldom_collected() -> Iterator[None]:
-    """For many executions: the garbage collector looks seldom. An execution leaves next to no cycles behind."""
+    """For many executions: the garbage collector looks seldom, and only at what has been made since.
+
+    An execution leaves next to no cycles behind.
+    """
     before = gc.get_threshold()
     gc.set_threshold(COLLECT_EVERY, *before[1:])
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         gc.set_threshold(*before)
 
 
@@ -277,7 +283,8 @@ class Sim(Scheduling):
     @property
     def deviations(self) -> list[Deviation]:
         """Of this execution, from the default schedule."""
-        return [Deviation(*parts) for parts in self.execution.deviations]
+        threads = list(self.threads.values())
+        return [unpacked(packed, threads) for packed in self.execution.deviations]
 
     # -- operations ------------------------------------------------------------
 

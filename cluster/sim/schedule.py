@@ -10,7 +10,8 @@ Left out: what an operation does (engine.py), and which accesses are points (hea
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Final, NoReturn
 
 from greenlet import getcurrent, greenlet
 
@@ -21,12 +22,44 @@ from nodes.cpu import Processor, Thread
 from shared.detectors.oracle import Oracle
 from shared.detectors.race import Watch
 from shared.errors import PortDead, UserMistake
+from shared.journal.deviation import Deviation
 from shared.wire.messages import Effect
 
 #: points of an unrecorded run between two counts of its operations
 COUNT_EVERY = 256
 #: greenlets that other contexts may begin
 NESTED = 8
+#: kinds of Deviation, and their numbers
+KINDS: Final = ("point", "wait", "choice")
+AT_POINT: Final = 0
+AT_WAIT: Final = 1
+AT_CHOICE: Final = 2
+#: bits of the number of a context, which is below MAX_CPUS and some; and of the number of an operation
+CONTEXT_BITS: Final = 16
+N_BITS: Final = 32
+
+
+def packed(kind: int, ran: Thread, n: int, following: int) -> int:
+    """A Deviation as a number, which takes less time and memory. Executions have thousands, and few are looked at.
+
+    Args:
+        kind: number of its kind in KINDS.
+        following: number of the context that runs next, or the choice of data.
+    """
+    return ((following << N_BITS | n) << CONTEXT_BITS | ran.order + 1) << 2 | kind
+
+
+def unpacked(number: int, threads: Sequence[Thread]) -> Deviation:
+    """The Deviation.
+
+    Args:
+        threads: in fixed order.
+    """
+    kind, ran = KINDS[number & 3], (number >> 2) & ((1 << CONTEXT_BITS) - 1)
+    number >>= 2 + CONTEXT_BITS
+    n, following = number & ((1 << N_BITS) - 1), number >> N_BITS
+    name = threads[ran - 1].name if ran else ""
+    return Deviation(name, n, kind, following if kind == "choice" else threads[following].name)
 
 
 class Execution:
@@ -54,7 +87,7 @@ class Execution:
         ended: it has had all operations that it may have.
         abandoned: its strategy has given it up.
         enabled: contexts that may continue, in fixed order; choices: of them, by processor.
-        deviations: from the default schedule, each as Deviation has it.
+        deviations: from the default schedule, each as `packed` makes it.
         cpu_stats: event counters of each CPU.
     """
 
@@ -75,7 +108,7 @@ class Execution:
         self.ended = self.abandoned = False
         self.enabled: list[Thread] = []
         self.choices: dict[str, list[Thread]] = {processor.name: [] for processor in processors}
-        self.deviations: list[tuple[str, int, str, str | int]] = []
+        self.deviations: list[int] = []
         self.cpu_stats: dict[str, dict[str, int]] = {}
 
     def catch_up(self) -> None:
@@ -163,8 +196,9 @@ class Scheduling(ThinnedHeap):
             execution.asked = execution.quiet = execution.strategy.stays()
         if thread is not current:
             if thread is not default(enabled, current, execution.last):
-                ran, kind = self.cur, "wait" if current is None else "point"
-                execution.deviations.append((ran.name, ran.n, kind, thread.name))
+                ran = self.cur
+                assert isinstance(ran, Thread)
+                execution.deviations.append(packed(AT_WAIT if current is None else AT_POINT, ran, ran.n, thread.order))
             execution.last = thread.order
         return thread
 
@@ -255,7 +289,7 @@ class Scheduling(ThinnedHeap):
         if not 0 <= value < n:
             raise UserMistake(f"the strategy takes choice {value} of {n}, which are numbered from 0")
         if value:
-            self.execution.deviations.append((self.cur.name, self.cur.n + 1, "choice", value))
+            self.execution.deviations.append(packed(AT_CHOICE, self.thread, self.cur.n + 1, value))
         return value
 
     def _successor(self) -> Thread | None:

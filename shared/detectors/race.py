@@ -58,33 +58,36 @@ REQUESTED = ("slot", "block")
 
 
 class Past:
-    """A moment of one CPU: its own time then, and what it knew of the others. No CPU ("") if several shared a lock.
+    """A moment of one CPU: its own time then, and what it knew of the others. No CPU (-1) if several shared a lock.
 
     A clock that includes that moment includes all that was known then, so that mostly no clocks need be compared.
     """
 
     __slots__ = ("cpu", "known", "time")
 
-    def __init__(self, cpu: str, time: int, known: dict[str, int]):
+    def __init__(self, cpu: int, time: int, known: list[int]):
         self.cpu, self.time, self.known = cpu, time, known
 
 
 class Clock:
-    """What a CPU knows of the others' times, beside its own.
+    """What a CPU knows of the others' times, beside its own. CPUs have numbers, in the order in which they come up.
 
     Attributes:
+        known: time of each CPU, by number; 0: nothing, and so are those behind the end. Its own place stays 0.
         given: a Past has `known` too, so that it is copied before it changes.
     """
 
     __slots__ = ("cpu", "given", "known", "time")
 
-    def __init__(self, cpu: str):
+    def __init__(self, cpu: int):
         self.cpu, self.time, self.given = cpu, 1, False
-        self.known: dict[str, int] = {}
+        self.known: list[int] = []
 
-    def of(self, cpu: str) -> int:
+    def of(self, cpu: int) -> int:
         """What it knows of a CPU's time."""
-        return self.time if cpu == self.cpu else self.known.get(cpu, 0)
+        if cpu == self.cpu:
+            return self.time
+        return self.known[cpu] if 0 <= cpu < len(self.known) else 0
 
     def now(self) -> Past:
         """This moment."""
@@ -93,16 +96,19 @@ class Clock:
 
     def join(self, past: Past) -> None:
         """Know all that was known in that moment."""
-        if past.cpu:
+        if past.time > self.of(past.cpu) and past.cpu >= 0:
             self._learn(past.cpu, past.time)
-        for cpu, time in past.known.items():
-            self._learn(cpu, time)
+        theirs = past.known
+        for cpu in range(len(theirs)):
+            time = theirs[cpu]
+            if time and cpu != self.cpu and (cpu >= len(self.known) or time > self.known[cpu]):
+                self._learn(cpu, time)
 
-    def _learn(self, cpu: str, time: int) -> None:
-        if time <= self.of(cpu):
-            return
+    def _learn(self, cpu: int, time: int) -> None:
         if self.given:
             self.known, self.given = self.known.copy(), False
+        while len(self.known) <= cpu:
+            self.known.append(0)
         self.known[cpu] = time
 
 
@@ -149,24 +155,24 @@ class RaceDetector:
     """The method, for one execution."""
 
     def __init__(self) -> None:
-        self.clock: dict[str, Clock] = {}
+        self.clocks: dict[str, Clock] = {}
         self.locks: dict[int, Past] = {}  # lock -> its last release
         self.places: dict[tuple[str, int], Past] = {}  # what else orders operations -> the last of them
         self.granted: dict[str, Past] = {}  # context that waited -> what came before its wait's end
         self.raised: dict[str, deque[Past]] = {}  # interrupt -> for each time that it was raised, what came before
-        self.writes: dict[tuple[int, int], tuple[str, Seen]] = {}
-        self.reads: dict[tuple[int, int], dict[str, Seen]] = {}
+        self.writes: dict[tuple[int, int], tuple[int, Seen]] = {}
+        self.reads: dict[tuple[int, int], dict[int, Seen]] = {}
 
     def _of(self, cpu: str) -> Clock:
-        clock = self.clock.get(cpu)
+        clock = self.clocks.get(cpu)
         if clock is None:
-            clock = self.clock[cpu] = Clock(cpu)
+            clock = self.clocks[cpu] = Clock(len(self.clocks))
         return clock
 
     def moment(self, cpu: str, k: int) -> Moment:
         """How much has happened before operation `k` of a CPU, which is about to be performed."""
         clock = self._of(cpu)
-        return clock.time + sum(clock.known.values()), cpu, k
+        return clock.time + sum(clock.known), cpu, k
 
     def operation(
         self, cpu: str, code: str, target: int, result: object, granted: Sequence[str] = (), raised: Sequence[str] = ()
@@ -228,8 +234,8 @@ class RaceDetector:
         _, obj, field, slot, write, missing, hint = access
         if hint and not write:
             return None
-        cpu, mine, place = ctx.cpu, self._of(ctx.cpu), (obj.id, slot)
-        clash, guarded = None, missing is None
+        mine, place = self._of(ctx.cpu), (obj.id, slot)
+        cpu, clash, guarded = mine.cpu, None, missing is None
         last = self.writes.get(place)
         if last is not None and last[0] != cpu:
             clash = _clash(mine, last[0], last[1], guarded)
@@ -251,7 +257,7 @@ class RaceDetector:
         return _finding("data-race", text, ctx, str(obj), story)
 
 
-def _clash(mine: Clock, who: str, seen: Seen, guarded: bool) -> Where | None:
+def _clash(mine: Clock, who: int, seen: Seen, guarded: bool) -> Where | None:
     """What describes the earlier access, if a later one with clock `mine` races with it."""
     clock, other_guarded, about = seen
     return about if clock > mine.of(who) and not (guarded and other_guarded) else None
@@ -283,10 +289,10 @@ def _release(mine: Clock, last: Past | None) -> Past:
     if last is None or mine.of(last.cpu) >= last.time:
         known = mine.now()
     else:  # others have released it since this CPU took it, to share
-        both = Clock("")
+        both = Clock(-1)
         both.join(last)
         both.join(mine.now())
-        known = Past("", 1, both.known)
+        known = Past(-1, 1, both.known)
     mine.time += 1
     return known
 
