@@ -225,7 +225,7 @@ class Stay(Strategy):
         return 0
 
     def looks(self) -> bool:
-        return False
+        return type(self) is not Stay  # (a subclass may)
 
     def stays(self) -> int:
         return ALWAYS

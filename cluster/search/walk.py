@@ -20,7 +20,7 @@ class RandomWalk(Sampling):
         return enabled[int(self.draw() * len(enabled))] if len(enabled) > 1 else enabled[0]
 
     def looks(self) -> bool:
-        return False
+        return type(self) is not RandomWalk  # (a subclass may)
 
     def choose(self, n: int) -> int:
         return int(self.random.random() * n)

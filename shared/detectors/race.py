@@ -96,20 +96,17 @@ class Clock:
 
     def join(self, past: Past) -> None:
         """Know all that was known in that moment."""
-        if past.time > self.of(past.cpu) and past.cpu >= 0:
-            self._learn(past.cpu, past.time)
-        theirs = past.known
-        for cpu in range(len(theirs)):
-            time = theirs[cpu]
-            if time and cpu != self.cpu and (cpu >= len(self.known) or time > self.known[cpu]):
-                self._learn(cpu, time)
-
-    def _learn(self, cpu: int, time: int) -> None:
         if self.given:
             self.known, self.given = self.known.copy(), False
-        while len(self.known) <= cpu:
-            self.known.append(0)
-        self.known[cpu] = time
+        known, theirs = self.known, past.known
+        while len(known) < len(theirs) or len(known) <= past.cpu:
+            known.append(0)
+        for cpu in range(len(theirs)):
+            time = theirs[cpu]
+            if time > known[cpu] and cpu != self.cpu:
+                known[cpu] = time
+        if past.cpu >= 0 and past.cpu != self.cpu and past.time > known[past.cpu]:
+            known[past.cpu] = past.time
 
 
 class Access(NamedTuple):

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 
 from cluster.boot import prepare
+from cluster.search import STRATEGIES, SYSTEMATIC, make
+from cluster.search.near import Near, Site
 from cluster.search.pct import Pct
 from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
-from cluster.sim.engine import Sim
+from cluster.sim.engine import NOBODY, Sim
 from cluster.sim.judged import MOST, TRIES, Judged
+from cluster.sim.schedule import KINDS, packed, unpacked
 from nodes.cpu import Thread
+from shared.journal.deviation import Deviation
 from tests.bench.forks import engine
 from tests.kit import SHIPPED, scenario
 
@@ -47,8 +51,8 @@ def outcome(sim: Sim, strategy: Strategy) -> object:
 def test_a_search_s_executions_are_what_each_would_be_alone(name: str) -> None:
     """Compared with an engine that is asked at every point, and knows no state that was judged."""
     slow = Sim(*prepare(scenario(name)))
-    for make in (lambda: Pct(7, 3), lambda: RandomWalk(7)):
-        fast, quick, careful = Sim(*prepare(scenario(name))), make(), Asked(make())
+    for begin in (lambda: Pct(7, 3), lambda: RandomWalk(7)):
+        fast, quick, careful = Sim(*prepare(scenario(name))), begin(), Asked(begin())
         slow.racy.clear()
         for _ in range(EXECUTIONS):
             slow.judged = Judged()
@@ -103,3 +107,30 @@ def test_no_more_than_a_bounded_number_of_states_is_remembered() -> None:
     for number in range(MOST + 5):
         judged.remember(number.to_bytes(16, "big"))
     assert len(judged.clean) == MOST
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, *SYSTEMATIC])
+def test_contexts_say_what_they_ask_for_only_to_a_strategy_that_looks(name: str) -> None:
+    """That others choose the same without it, the test of executions that are asked at every point shows."""
+    sim, strategy = Sim(*prepare(scenario("E54"))), make(name, 1, 3)
+    sim.execute(strategy)
+    looks = name not in ("random", "pct", "stay")
+    assert sim.execution.strategy.looks() is looks
+    assert any(thread.asks is not None for thread in sim.threads.values()) is looks
+
+
+def test_an_aimed_search_looks() -> None:
+    """It is a PCT, which does not."""
+    assert Near([Site("amap_cow_now", "")], 0, 3).looks()
+
+
+@pytest.mark.parametrize("kind", range(len(KINDS)))
+@pytest.mark.parametrize("following", [0, 1, 255, 70_000])
+def test_a_deviation_is_the_same_behind_its_number(kind: int, following: int) -> None:
+    threads = list(prepare(scenario("E54"))[0].threads.values())
+    name = KINDS[kind]
+    for ran in (NOBODY, threads[0], threads[-1]):
+        for n in (0, 1, 1_000_000):
+            chosen = following if name == "choice" else min(following, len(threads) - 1)
+            known = Deviation(ran.name, n, name, chosen if name == "choice" else threads[chosen].name)
+            assert unpacked(packed(kind, ran, n, chosen), threads) == known

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.locks.order import ORDER, LockOrder, parse
+from shared.locks.order import ORDER, Ever, LockOrder, parse
 from shared.locks.table import LockTable
 
 KEY, CHAN = 7, 70
@@ -201,6 +201,17 @@ def test_holders_never_conflict_and_nobody_is_forgotten(acts: list[tuple[str, st
     assert waiting == {}
 
 
+def test_an_emptied_table_has_no_holder_and_lists_its_locks_in_the_order_of_their_next_use() -> None:
+    made, _ = table(("A", "w"), ("B", "w"))
+    made.sleep("C", CHAN, "pgwait")
+    kept = made.of(KEY)
+    made.clear()
+    assert made.locked() == [] and made.asleep() == [] and made.of(KEY) is kept
+    assert made.lock("D", KEY + 1, "w", "f") and made.take(kept, "E", "r", "f") and made.lock("F", KEY, "r", "f")
+    assert [lock.key for lock in made.locked()] == [KEY + 1, KEY]
+    assert [want.ctx for want in made.locked()[1].holders] == ["E", "F"]
+
+
 # -- lock order -----------------------------------------------------------------------------------
 
 
@@ -244,6 +255,27 @@ def test_a_lock_that_is_in_order_does_not_hide_one_behind_it_that_is_not() -> No
     order = LockOrder("a < b")
     assert order.check(["z"], "a", "f") is None
     assert order.check(["z", "b"], "a", "f") is not None and order.check(["a", "b"], "a", "f") is not None
+
+
+CLASSES = st.sampled_from("abcdxyz")
+TAKEN = st.lists(st.tuples(st.lists(CLASSES, max_size=3), CLASSES), max_size=12)
+
+
+@given(st.lists(TAKEN, max_size=4), TAKEN)
+def test_what_other_executions_have_learnt_changes_no_answer(others: list[list[tuple[list[str], str]]], taken) -> None:  # type: ignore[no-untyped-def]
+    """It only spares searches for a path that is nowhere."""
+    text = "a < b < c\nx < y"
+    shared, alone = Ever(text), LockOrder(text)
+    alone.ever = Ever(text)
+    for other in others:
+        before = LockOrder(text)
+        before.ever = shared
+        for held, wanted in other:
+            before.check(held, wanted, "g")
+    order = LockOrder(text)
+    order.ever = shared
+    for held, wanted in taken:
+        assert order.check(held, wanted, "f") == alone.check(held, wanted, "f")
 
 
 def test_two_locks_of_one_class_have_no_order() -> None:

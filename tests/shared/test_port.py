@@ -20,6 +20,7 @@ from shared.port.port import (
     SPL_IMP,
     SPL_NONE,
     Context,
+    Held,
     erratum,
     here,
     kernel,
@@ -358,3 +359,16 @@ def test_runs_in_several_threads_have_a_port_each() -> None:
 def value(toy: Toy) -> Any:
     """What THING.v is at the end."""
     return toy.sim.heap[THING.id][type(THING).fields["v"].slot]
+
+
+def test_a_context_holds_each_lock_once_in_the_order_in_which_it_took_them() -> None:
+    ctx = Context("A", "cpu0")
+    first, second = Held(THING.lk, "w", "f"), Held(BIG.lk, "w", "g")
+    for held in (first, second, Held(THING.lk, "r", "f")):
+        ctx.gets(held)
+    assert [(held.key, held.mode) for held in ctx.held] == [(THING.lk.key, "r"), (BIG.lk.key, "w")]
+    assert ctx.holds(BIG.lk.key) is second and ctx.holds(0) is None
+    kept = ctx.holding()
+    ctx.drops(THING.lk.key)
+    ctx.drops(THING.lk.key)
+    assert ctx.held == [second] and len(kept) == 2
