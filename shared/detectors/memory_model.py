@@ -194,6 +194,9 @@ class Page:
                         views.append(made)
             self.views = tuple(views)
             return
+        if len(self.base) == len(self.changes) == 1:  # mostly; the rule below gives the same
+            self.views = (self.changes[0](vpn, self.base[0]),)
+            return
         settled: dict[View | None, None] = {}
         for view in self.base:
             for order in permutations(self.changes):
