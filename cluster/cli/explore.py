@@ -22,7 +22,7 @@ from cluster.search.chance import about, chance_of_new, interval, percent
 from cluster.search.explore import Behind, Coverage, Exploration, explore
 from cluster.search.near import Near, Site
 from cluster.search.preemptions import Preemptions
-from cluster.search.spread import spread
+from cluster.search.spread import MOST_WORKERS, spread
 from cluster.search.steer import Predict
 from cluster.search.strategy import Strategy
 from shared.errors import Exit, ProjectBug, UserMistake
@@ -258,7 +258,8 @@ def _search(output: Output, plan: Plan) -> Exploration:
             job = replace(job, strategy="near", sites=(plan.near,))
         bar = Progress(output, plan.limit, plan.seconds)
         boot(scenario)
-        with pool(output, job.setup, plan.workers, plan.address) as workers, bar as progress:
+        most = MOST_WORKERS.get(plan.strategy)
+        with pool(output, job.setup, plan.workers, plan.address, most) as workers, bar as progress:
             return spread(job, plan.limit, workers, watch)
     strategy: str | Strategy = plan.predict or plan.strategy
     if plan.preemptions is not None:

@@ -29,13 +29,16 @@ def refuse_workers(strategy: str, workers: int | None, address: str | None, alon
 
 
 @contextlib.contextmanager
-def pool(output: Output, setup: Callable[[bool], bytes], workers: int | None, address: str | None) -> Iterator[Pool]:
+def pool(
+    output: Output, setup: Callable[[bool], bytes], workers: int | None, address: str | None, most: int | None = None
+) -> Iterator[Pool]:
     """Workers that have been sent the setup of the search.
 
     Args:
         setup: their first message; are they on another computer?
-        workers: how many; None: one for each processor of the cluster.
+        workers: how many; None: one for each processor of the cluster, or as many as can be at work at a time.
         address: of a Ray cluster; None: they are processes on this computer.
+        most: workers that can be at work at a time; None: any number.
 
     Raises: UserMistake - there is no such address; Infrastructure.
     """
@@ -46,11 +49,11 @@ def pool(output: Output, setup: Callable[[bool], bytes], workers: int | None, ad
             yield processes
         return
     from cluster.cli.live import check_address, connected
-    from cluster.workers.actors import Actors, processors
+    from cluster.workers.actors import Actors, enough
 
     check_address(address)
     with connected(output, address) as (ray, stack):
-        actors = Actors(ray, workers or processors(ray), setup(True))
+        actors = Actors(ray, workers or enough(ray, most), setup(True))
         stack.callback(actors.close)
         stack.callback(signals.ignore)
         output.note(f"searching with {counted(actors.workers, 'actor')}")

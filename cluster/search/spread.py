@@ -25,13 +25,15 @@ from cluster.search.classes import Classes
 from cluster.search.explore import LOOK_S, Exploration, Looks, Progress, collect, shorten
 from cluster.search.owner import Owner
 from cluster.search.pool import Pool
-from cluster.search.share import Shared
+from cluster.search.share import LANES, Shared
 from cluster.search.strategy import DEFAULT, Sampling, Stay
 from cluster.sim.engine import Sim, seldom_collected
 from shared.wire.codec import decode, encode
 
 #: strategies whose executions several workers can perform
 SHARED = (*SEARCHING, "dpor")
+#: strategy -> workers that can be at work at a time; of the others, any number
+MOST_WORKERS = {"dpor": LANES}
 #: a round has at most so many executions, and so many for each that there were before
 LARGEST, SHARE = 256, 4
 #: batches of a round for each worker, so that none has to wait long for the others

@@ -88,6 +88,11 @@ class Actors(Dealer[_Actor]):
         return done
 
 
-def processors(ray: ModuleType) -> int:
-    """How many the cluster has: as many workers keep it busy."""
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+def enough(ray: ModuleType, most: int | None) -> int:
+    """How many workers keep the processors of the cluster busy.
+
+    Args:
+        most: that can be at work at a time; None: any number.
+    """
+    processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
+    return processors if most is None else min(processors, most)

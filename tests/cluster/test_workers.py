@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,8 @@ from cluster.search.batch import JOB, KNOWLEDGE, Job
 from cluster.search.explore import Exploration, explore
 from cluster.search.near import Site
 from cluster.search.pool import Here
-from cluster.search.spread import LARGEST, SHARE, spread
+from cluster.search.share import LANES
+from cluster.search.spread import LARGEST, MOST_WORKERS, SHARE, spread
 from cluster.search.strategy import Sampling, Stay
 from cluster.search.worker import Worker
 from cluster.sim.engine import Sim
@@ -383,3 +385,12 @@ def test_actors_share_a_tree(ray_session: Any) -> None:
     alone = explore(given.scenario, "dpor", schedules=1000)
     assert result.coverage == alone.coverage and alone.coverage is not None and alone.coverage.exhausted
     assert (result.schedules, result.operations, result.results) == (alone.schedules, alone.operations, alone.results)
+
+
+def test_a_cluster_gets_no_more_actors_than_can_be_at_work() -> None:
+    """Without a number: one for each processor, but of DPOR's tree so many parts are explored at a time."""
+    from cluster.workers.actors import enough
+
+    for processors, busy in ((4.0, (4, 4)), (64.0, (64, LANES)), (0.5, (1, 1))):
+        ray: Any = SimpleNamespace(cluster_resources=lambda processors=processors: {"CPU": processors})
+        assert (enough(ray, MOST_WORKERS.get("random")), enough(ray, MOST_WORKERS.get("dpor"))) == busy
