@@ -53,12 +53,13 @@ class Event:
             this event or happened before it.
         races: places of the events with which it is in a race.
         freed: place of the event that took the lock which this event releases; -1: none.
+        noted: the lists, of its trace, of events that read or write the same, in which it is the last.
         vague: it has not been performed where it stands now, and may read and write something else.
     """
 
     __slots__ = (
-        "clock", "code", "cpu", "freed", "holder", "label", "level", "level_of", "mode", "needs", "number", "of", "own",
-        "races", "reads", "takes", "target", "thread", "vague", "writes",
+        "clock", "code", "cpu", "freed", "holder", "label", "level", "level_of", "mode", "needs", "noted", "number",
+        "of", "own", "races", "reads", "takes", "target", "thread", "vague", "writes",
     )  # fmt: skip
 
     def __init__(self, thread: str, cpu: int, value: int = NO_CHOICE):
@@ -71,6 +72,7 @@ class Event:
         self.number = 0
         self.clock: list[int] = []
         self.races: list[int] = []
+        self.noted: list[list[int]] = []
         self.freed = -1
         self.vague = False
 
@@ -269,10 +271,11 @@ class Trace:
         self.events.append(event)
         self._of_cpu[event.cpu].append(place)
         self._of_thread.setdefault(event.thread, []).append(place)
+        event.noted = []
         for resource in event.writes:
-            self._writes.setdefault(resource, []).append(place)
+            _note(event, place, self._writes, resource)
         for resource in event.reads:
-            self._reads.setdefault(resource, []).append(place)
+            _note(event, place, self._reads, resource)
         if event.code in ("lock", "try", "unlock") and not lock_sleeps(event.target):
             self._lock(event, place, caused)
 
@@ -310,13 +313,12 @@ class Trace:
             place = len(self.events)
             self._of_cpu[event.cpu].pop()
             self._of_thread[event.thread].pop()
-            for resource in event.writes:
-                self._writes[resource].pop()
+            for places in event.noted:
+                places.pop()
+            for resource in event.writes if event.writes is not event.own.writes else ():
                 raised = self._raised.get(str(resource[1])) if resource[0] == "intr" and len(resource) == 3 else None
                 if raised:
                     raised.pop()
-            for resource in event.reads:
-                self._reads[resource].pop()
             if event.code in ("lock", "try") and self._taken.get(event.target, [-1])[-1:] == [place]:
                 self._taken[event.target].pop()
                 self._holders[event.target].remove(place)
@@ -458,6 +460,15 @@ class Trace:
             known = [later for later in self.events[place + 1 :] if later.clock[event.cpu] < event.number]
             self._without[place] = known
         return known
+
+
+def _note(event: Event, place: int, users: dict[Resource, list[int]], resource: Resource) -> None:
+    """The event is the last that uses the resource."""
+    places = users.get(resource)
+    if places is None:
+        places = users[resource] = []
+    places.append(place)
+    event.noted.append(places)
 
 
 def _order(thread: Thread) -> int:
