@@ -51,6 +51,7 @@ class Thread(Context):
         starts_on: sleep channel on which it waits for its first run; None: runnable at once.
         parked: has given up its CPU and needs `run` before it can continue.
         waits: what it waits for, as (code, target), or None.
+        enabled: it may perform the next operation of its machine, as an engine that runs several processors has found.
         waits_since: how many operations its node had admitted when that wait began, if the engine counts them.
         glet: the greenlet it runs on, while it has one.
         asks: the operation that it has asked for at the point it stopped at, as `Pending` has it; None: it has waited
@@ -62,6 +63,7 @@ class Thread(Context):
     __slots__ = (
         "asks",
         "body",
+        "enabled",
         "glet",
         "home",
         "interrupt",
@@ -89,6 +91,7 @@ class Thread(Context):
         self.parked = not self.interrupt
         self.waits: tuple[str, int] | None = None if self.starts_on is None else ("sleep", self.starts_on)
         self.waits_since = 0
+        self.enabled = False
         self.asks: tuple[str, int, tuple[object, ...]] | None = None
         self.state = RUNNING
         self.glet: greenlet | None = None
