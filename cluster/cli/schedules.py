@@ -175,7 +175,8 @@ def _told_of(run: Run, wanted: str, limit: int) -> Journals:
     Raises: LogIncomplete - it is of none.
     """
     admitted = (run.run or {}).get("admitted")
-    short = cut_short(run.journals, admitted) if isinstance(admitted, dict) else []
+    counts = admitted if isinstance(admitted, dict) else {}
+    short = run.missing(counts) + cut_short(run.journals, counts)
     part = None if short else digested(run.journals, wanted, limit)
     if part is not None:
         return part

@@ -285,9 +285,7 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
     """Are records missing? Other CPUs continue for a moment after the run is stopped; those records may be missing."""
     pm.records = sum(len(records) for records in run.journals.values())
     admitted = _dict(_dict(run.run).get("admitted"))
-    for node in admitted or (() if run.loaded is None else run.loaded.machine.nodes):
-        if node not in run.journals:
-            pm.holes.append(f"{node}: its journal is missing")
+    pm.holes += run.missing(admitted or (() if run.loaded is None else run.loaded.machine.nodes))
     gaps = holes(run.journals)
     gaps += cut_short(run.journals, admitted)
     if sequence.forced and not gaps:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -96,6 +96,10 @@ class Run:
         """The patch that the kernel had: `file`, its name, and `source`, the file of this folder; {} if it had none."""
         name = patch_of((self.begun if self.run is None else self.run).get("options"))
         return {"file": name, "source": PATCH if self.has_source else ""} if name else {}
+
+    def missing(self, nodes: Iterable[str]) -> list[str]:
+        """The nodes among these that have no journal here, in words."""
+        return [f"{node}: its journal is missing" for node in nodes if node not in self.journals]
 
     def replay_lines(self) -> tuple[str, str]:
         """The line that repeats this very run, and that of a shorter schedule with the same finding; "" if unknown.

@@ -527,6 +527,20 @@ def test_a_folder_damaged_anywhere_tells_the_same_or_what_is_wrong(
     damaged_at_random(runs, tmp_path, seed)
 
 
+def test_a_folder_that_tells_of_a_journal_that_it_has_not_is_not_replayed(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    """A postmortem calls its log incomplete; its digest is right, because that is of the records."""
+    run = copied(runs["S3a"], tmp_path)
+    body = json.loads((run / "run.json").read_bytes())
+    body["admitted"]["pkgedaemon"] = body["admitted"].pop("pagedaemon")
+    (run / "run.json").write_text(json.dumps(sealed(body)), encoding="utf-8")
+    assert not analyse(run).complete
+    result = uvmp("replay", run)
+    assert result.exit_code == Exit.LOG_INCOMPLETE
+    assert result.stderr.endswith(f"{run}: pkgedaemon: its journal is missing\n")
+
+
 @pytest.mark.long
 def test_two_thousand_damaged_folders(runs: dict[str, Path], tmp_path: Path) -> None:
     """With other seeds each time; a failure names its own."""
