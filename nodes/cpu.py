@@ -55,7 +55,7 @@ class Thread(Context):
         waits_since: how many operations its node had admitted when that wait began, if the engine counts them.
         glet: the greenlet it runs on, while it has one.
         asks: the operation that it has asked for at the point it stopped at, as `Pending` has it; None: it has waited
-            or given way, and continues without one.
+            or given way, and continues without one, or the strategy does not look at it.
         processor: the node it runs on, once that is built.
         home: handle of the process it is a thread of, or None.
     """

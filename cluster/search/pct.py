@@ -72,7 +72,7 @@ class Pct(Sampling):
         return True
 
     def looks(self) -> bool:
-        return type(self) is not Pct  # (a subclass may)
+        return type(self) is not Pct
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
         self.points += 1

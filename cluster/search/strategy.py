@@ -4,8 +4,8 @@ The engine (cluster/sim/engine.py) asks the strategy at every scheduling point, 
 and at every choice of data (Port.choose, for instance whether a write that may fail does fail). A strategy makes all
 choices of an execution; the engine does everything else. A strategy sees only the contexts (`Thread`: its name, its
 number of operations `n`, its place `order` in the fixed context order, and `pending`, the operation that it performs if
-it is picked). So a strategy is one file of about a page, and a new strategy needs only a name in `make`
-(search/__init__.py).
+it is picked, unless the strategy says that it does not look at that). So a strategy is one file of about a page, and a
+new strategy needs only a name in `make` (search/__init__.py).
 
 A *schedule* is recorded as its deviations from the default schedule, in which all choices of data are 0
 (shared/journal/deviation.py). The engine records the choices of every strategy in this form.
@@ -60,7 +60,10 @@ class Strategy(ABC):
         return False
 
     def looks(self) -> bool:
-        """Does it look at what contexts ask for (Thread.asks, Thread.pending)? Otherwise they need not say so."""
+        """Does it look at what contexts ask for (Thread.asks, Thread.pending)? Otherwise they do not say so.
+
+        A strategy that says no speaks for itself alone: a subclass may look.
+        """
         return True
 
     def sees_all(self) -> bool:
@@ -225,7 +228,7 @@ class Stay(Strategy):
         return 0
 
     def looks(self) -> bool:
-        return type(self) is not Stay  # (a subclass may)
+        return type(self) is not Stay
 
     def stays(self) -> int:
         return ALWAYS

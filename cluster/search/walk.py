@@ -15,12 +15,12 @@ class RandomWalk(Sampling):
         return True
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
-        if not isinstance(enabled, list):  # (compiled, this is faster with a list)
+        if not isinstance(enabled, list):  # (it is; compiled code is faster with what it knows to be a list)
             enabled = list(enabled)
         return enabled[int(self.draw() * len(enabled))] if len(enabled) > 1 else enabled[0]
 
     def looks(self) -> bool:
-        return type(self) is not RandomWalk  # (a subclass may)
+        return type(self) is not RandomWalk
 
     def choose(self, n: int) -> int:
         return int(self.random.random() * n)

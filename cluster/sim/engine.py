@@ -31,7 +31,7 @@ from shared.errors import PortDead
 from shared.findings import Finding
 from shared.journal.deviation import Deviation
 from shared.journal.record import Journal, operation_record
-from shared.locks.order import LockOrder
+from shared.locks.order import Ever, LockOrder
 from shared.patch import Patch
 from shared.patch import current as applied
 from shared.port.port import Value, here
@@ -63,17 +63,12 @@ class Server:
 
 @contextmanager
 def seldom_collected() -> Iterator[None]:
-    """For many executions: the garbage collector looks seldom, and only at what has been made since.
-
-    An execution leaves next to no cycles behind.
-    """
+    """For many executions: the garbage collector looks seldom. An execution leaves next to no cycles behind."""
     before = gc.get_threshold()
     gc.set_threshold(COLLECT_EVERY, *before[1:])
-    gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
         gc.set_threshold(*before)
 
 
@@ -103,20 +98,15 @@ class Sim(Scheduling):
         super().__init__(machine, image is None, set() if racy is None else racy, granularity == "access", limit)
         self.image_ = image
         self.journal: Callable[[str], Journal] = Journal
-        self.route = {code: self._router(code) for code, op in OPERATIONS.items() if not op.local}
         self.servers: dict[str, Server] = {}
         self.shards: dict[tuple[str, str], Server] = {}
         self.patch: Patch | None = None
-        self.judged = Judged()
+        self.judged, self.ever = Judged(), Ever()
         self.differs: Finding | None = None
         self.oracle: Oracle | None = None
         if image is not None and self.detect.get("oracle") != "off" and machine.scenario.functions is None:
             self.oracle = Oracle(machine.scenario, image)  # (functions access no words of pages)
         self.execution = self._new_execution(Stay(), False)
-
-    def _router(self, code: str) -> Callable[[int], Node]:
-        route, nodes = self.machine.route[code], self.machine.nodes
-        return lambda target: nodes[route(target)]
 
     # -- one execution ---------------------------------------------------------
 
@@ -180,7 +170,7 @@ class Sim(Scheduling):
         """Everything that an execution starts with, its detectors among it."""
         races, order = self.detect.get("race") != "off", self.detect.get("lockorder") != "off"
         self.race = RaceDetector() if races and not record and not self.booting else None
-        self.order, self.learns_order = LockOrder(), not record
+        self.order, self.learns_order = LockOrder(ever=self.ever), not record
         chooser = strategy.chooser()
         self.every_access = self.always or chooser.detailed()
         self.fast, self.looks = not record and not self.every_access, chooser.looks()
@@ -243,9 +233,9 @@ class Sim(Scheduling):
         """The findings about a run that has had all operations that it may have."""
         long_waiting = set()
         for thread in self.threads.values():
-            if thread.waits is not None and thread.waits[0] in self.route:
+            if thread.waits is not None and thread.waits[0] in self.machine.route:
                 code, target = thread.waits
-                if thread.waits_since * 2 < self.route[code](target).admitted:
+                if thread.waits_since * 2 < self.machine.nodes[self.machine.route[code](target)].admitted:
                     long_waiting.add(thread.name)
         return endless(self.machine.state(self.heap), self.detect, self.limit, long_waiting, watched)
 

@@ -34,7 +34,7 @@ KINDS: Final = ("point", "wait", "choice")
 AT_POINT: Final = 0
 AT_WAIT: Final = 1
 AT_CHOICE: Final = 2
-#: bits of the number of a context, which is below MAX_CPUS and some; and of the number of an operation
+#: bits of the number of a context, and of the number of an operation
 CONTEXT_BITS: Final = 16
 N_BITS: Final = 32
 
@@ -55,11 +55,11 @@ def unpacked(number: int, threads: Sequence[Thread]) -> Deviation:
     Args:
         threads: in fixed order.
     """
-    kind, ran = KINDS[number & 3], (number >> 2) & ((1 << CONTEXT_BITS) - 1)
+    kind, ran = number & 3, (number >> 2) & ((1 << CONTEXT_BITS) - 1)
     number >>= 2 + CONTEXT_BITS
     n, following = number & ((1 << N_BITS) - 1), number >> N_BITS
     name = threads[ran - 1].name if ran else ""
-    return Deviation(name, n, kind, following if kind == "choice" else threads[following].name)
+    return Deviation(name, n, KINDS[kind], following if kind == AT_CHOICE else threads[following].name)
 
 
 class Execution:
@@ -156,6 +156,7 @@ class Scheduling(ThinnedHeap):
 
     def __init__(self, machine: Machine, booting: bool, racy: set[str], always: bool, limit: int):
         super().__init__(machine, booting, racy, always)
+        assert len(machine.threads) < 1 << CONTEXT_BITS, "a number in a packed Deviation"
         self.limit = limit
         self.pool: list[greenlet] = []
 
@@ -268,7 +269,7 @@ class Scheduling(ThinnedHeap):
                     self._count()
                 return
         assert isinstance(current, Thread)
-        if self.looks:
+        if self.looks:  # (else callers do not even make the arguments)
             current.asks = code, target, args
         thread = self._pick(current)
         if thread is not current:

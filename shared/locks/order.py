@@ -61,9 +61,9 @@ def stated(text: str) -> dict[str, dict[str, str]]:
 
 
 class Ever:
-    """Every order that any LockOrder of this process has learnt: where there is no path here, none of them has a path.
+    """Every order that any of several LockOrders has learnt: where there is no path here, none of them has a path.
 
-    It spares their searches, and changes no answer.
+    It spares the searches of an engine's many executions, and changes no answer.
 
     Attributes:
         after: class -> the classes that come after it.
@@ -72,7 +72,7 @@ class Ever:
 
     __slots__ = ("after", "clear")
 
-    def __init__(self, text: str):
+    def __init__(self, text: str = ORDER):
         self.after = {cls: set(after) for cls, after in stated(text).items()}
         self.clear: set[tuple[str, str]] = set()
 
@@ -96,12 +96,6 @@ class Ever:
         return True
 
 
-@cache
-def ever(text: str) -> Ever:
-    """What has been learnt of a text."""
-    return Ever(text)
-
-
 #: lock class -> a number with one bit
 _BITS: Final[dict[str, int]] = {}
 
@@ -114,13 +108,16 @@ def bit_of(cls: str) -> int:
 class LockOrder:
     """The order graph of an execution: what the text says, and what has been learnt since.
 
+    Args:
+        ever: of the LockOrders of this text that are made one after another; None: it is the only one.
+
     Attributes:
         learnt: (before, after) -> where that was seen first.
         settled: class -> the classes that were held when it was taken, and have been learnt: a set of bits.
     """
 
-    def __init__(self, text: str = ORDER) -> None:
-        self.text, self.ever = text, ever(text)
+    def __init__(self, text: str = ORDER, ever: Ever | None = None) -> None:
+        self.text, self.ever = text, Ever(text) if ever is None else ever
         self.learnt: dict[tuple[str, str], str] = {}
         self.settled: dict[str, int] = {}
 

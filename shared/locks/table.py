@@ -78,7 +78,7 @@ class Lock:
 
 
 class LockTable:
-    """All locks and sleep queues of one lock manager.
+    """All locks and sleep queues of one lock manager. Holders and waiters are changed by its methods alone.
 
     Attributes:
         locks: that were ever asked for, by their keys; they stay, so that who asks often can keep them.
@@ -110,6 +110,12 @@ class LockTable:
         if not lock.used:
             lock.used = True
             self.used.append(lock)
+
+    def _used(self, key: int) -> Lock:
+        lock = self.of(key)
+        if not lock.used:
+            raise KeyError(key)
+        return lock
 
     def lock(self, ctx: str, key: int, mode: str, fn: str) -> bool:
         """Grant the lock, or queue the request and return False."""
@@ -150,8 +156,8 @@ class LockTable:
         return self._grant(lock) if lock.waiters else NOBODY
 
     def downgrade(self, ctx: str, key: int) -> list[str]:
-        """Exclusive to shared; returns the readers let in by that."""
-        lock = self.locks[key]
+        """Exclusive to shared; returns the readers let in by that. Raises: KeyError - nobody has asked for the lock."""
+        lock = self._used(key)
         for claim in lock.holders:
             if claim.ctx == ctx:
                 claim.mode = "r"
@@ -159,8 +165,8 @@ class LockTable:
         return self._grant(lock)
 
     def upgrade(self, ctx: str, key: int) -> bool:
-        """Shared to exclusive, ahead of every waiter; False: must wait for other readers."""
-        lock = self.locks[key]
+        """Shared to exclusive, ahead of every waiter; False: must wait for other readers. Raises: as `downgrade`."""
+        lock = self._used(key)
         me = next(claim for claim in lock.holders if claim.ctx == ctx)
         lock.holders.remove(me)
         lock.downgrader, me.mode = "", "w"

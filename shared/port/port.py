@@ -122,11 +122,11 @@ class Context:
 
     def gets(self, held: Held) -> None:
         """It holds the lock so from now on."""
-        before = self.holds(held.key)
-        if before is None:
-            self.held.append(held)
-        else:
-            self.held[self.held.index(before)] = held
+        for at, before in enumerate(self.held):
+            if before.key == held.key:
+                self.held[at] = held
+                return
+        self.held.append(held)
 
     def drops(self, key: int) -> None:
         """It does not hold the lock with this key any more."""

@@ -139,7 +139,7 @@ class Program:
     def take(self, guard: Guard, struct: Struct, dice: random.Random) -> LockRef | None:
         """The lock that guards the struct just now, if it is to be had."""
         key = guard.key(here.port.heap, struct)  # type: ignore[attr-defined]
-        if key < 0 or key in here.port.cur.held:
+        if key < 0 or here.port.cur.holds(key) is not None:
             return None
         owner = KINDS[key >> LOCK_SHIFT >> KIND_SHIFT]
         handle = owner.at(key >> LOCK_SHIFT & ((1 << KIND_SHIFT) - 1))

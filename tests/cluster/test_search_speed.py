@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,13 +15,15 @@ from cluster.search.near import Near, Site
 from cluster.search.pct import Pct
 from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
-from cluster.sim.engine import NOBODY, Sim
-from cluster.sim.judged import MOST, TRIES, Judged
+from cluster.sim.engine import COLLECT_EVERY, NOBODY, Sim, seldom_collected
+from cluster.sim.judged import MOST, TRIES, Judged, digest
 from cluster.sim.schedule import KINDS, packed, unpacked
-from nodes.cpu import Thread
+from nodes.cpu import FINISHED, RUNNING, Thread
 from shared.journal.deviation import Deviation
+from shared.patch import applied, read
+from shared.port.port import Held
 from tests.bench.forks import engine
-from tests.kit import SHIPPED, scenario
+from tests.kit import SHIPPED, THING, scenario
 
 EXECUTIONS = 6
 
@@ -134,3 +138,48 @@ def test_a_deviation_is_the_same_behind_its_number(kind: int, following: int) ->
             chosen = following if name == "choice" else min(following, len(threads) - 1)
             known = Deviation(ran.name, n, name, chosen if name == "choice" else threads[chosen].name)
             assert unpacked(packed(kind, ran, n, chosen), threads) == known
+
+
+def test_a_node_of_a_sharded_machine_performs_what_a_patch_says() -> None:
+    """The engine keeps the methods of nodes, until the patch is another."""
+    source = (
+        "from shared.patch import original, replaces\n"
+        '@replaces("LockManager.op_lock")\n'
+        "def op_lock(self, ctx, key, mode, fn):\n"
+        '    self.sites["patched"] = self.sites.get("patched", 0) + 1\n'
+        '    return original("LockManager.op_lock")(self, ctx, key, mode, fn)\n'
+    )
+    for shards in (1, 2):
+        sim = Sim(*prepare(scenario("E2", shards=f"{{lock_manager: {shards}, memory: {shards}}}").without_errata()))
+        for patched in (False, True, False, True):
+            with applied(read(source, "counts.py")) if patched else nullcontext():
+                assert sim.execute(RandomWalk(1)) is None
+                assert ("patched" in sim.sites) is patched
+
+
+def test_final_states_that_differ_in_a_context_have_different_digests() -> None:
+    machine, image = prepare(scenario("E54").without_errata())
+    sim = Sim(machine, image)
+    sim.execute(RandomWalk(1))
+    thread = next(thread for thread in sim.threads.values() if thread.state == FINISHED and thread.n)
+    seen = [digest(machine, sim.heap, sim.results)]
+    changes: dict[str, object] = {
+        "waits": ("lock", 7), "state": RUNNING, "ready": True, "n": 0, "held": [Held(THING.lk, "w", "f")],
+        "stack": ["uvm_fault"],
+    }  # fmt: skip
+    for name, value in changes.items():
+        before = getattr(thread, name)
+        setattr(thread, name, value)
+        seen.append(digest(machine, sim.heap, sim.results))
+        setattr(thread, name, before)
+    assert len(set(seen)) == 1 + len(changes) and seen[0] == digest(machine, sim.heap, sim.results)
+    answered = next(name for name, steps in sim.results.items() if steps)
+    other = {**sim.results, answered: [{**step, "result": -1} for step in sim.results[answered]]}
+    assert digest(machine, sim.heap, other) != seen[0]
+
+
+def test_the_collector_looks_as_often_as_before_when_many_executions_are_over() -> None:
+    before = gc.get_threshold(), gc.get_freeze_count()
+    with seldom_collected(), seldom_collected():
+        assert gc.get_threshold()[0] == COLLECT_EVERY
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before

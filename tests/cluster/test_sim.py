@@ -495,6 +495,27 @@ def test_a_wakeup_orders_what_came_before_it() -> None:
     assert not any(toy.every())
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_wakeup_alone_orders_what_comes_before_it_and_what_comes_behind_the_sleep(ordered: bool) -> None:
+    """In executions that are not recorded, too: the engine tells the race detector of more than locks."""
+
+    def sleeper() -> None:
+        here.port.sleep(CHAN, "wait", None)
+        THING.v = 2
+
+    def waker() -> None:
+        if ordered:
+            THING.v = 1
+        here.port.wakeup(CHAN)
+        if not ordered:
+            THING.v = 1
+
+    toy = Toy(make_structs, {"A": (0, sleeper), "B": (1, waker)})
+    for record in (False, False, True):  # (by the default schedule A sleeps first)
+        finding = toy.run(record=record)
+        assert ("" if finding is None else finding.kind) == ("" if ordered else "data-race")
+
+
 # -- the heap -----------------------------------------------------------------------------
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.locks.order import ORDER, Ever, LockOrder, parse
+from shared.locks.order import ORDER, Ever, LockOrder, bit_of, parse
 from shared.locks.table import LockTable
 
 KEY, CHAN = 7, 70
@@ -203,6 +204,7 @@ def test_holders_never_conflict_and_nobody_is_forgotten(acts: list[tuple[str, st
 
 def test_an_emptied_table_has_no_holder_and_lists_its_locks_in_the_order_of_their_next_use() -> None:
     made, _ = table(("A", "w"), ("B", "w"))
+    made.downgrade("A", KEY)
     made.sleep("C", CHAN, "pgwait")
     kept = made.of(KEY)
     made.clear()
@@ -210,6 +212,16 @@ def test_an_emptied_table_has_no_holder_and_lists_its_locks_in_the_order_of_thei
     assert made.lock("D", KEY + 1, "w", "f") and made.take(kept, "E", "r", "f") and made.lock("F", KEY, "r", "f")
     assert [lock.key for lock in made.locked()] == [KEY + 1, KEY]
     assert [want.ctx for want in made.locked()[1].holders] == ["E", "F"]
+    assert not made.lock("G", KEY, "w", "f") and not made.lock("H", KEY, "r", "f")  # no downgrade is left
+
+
+def test_a_lock_that_nobody_has_asked_for_cannot_change_its_mode() -> None:
+    made, _ = table(("A", "w"))
+    made.clear()
+    for change in (made.downgrade, made.upgrade):
+        with pytest.raises(KeyError):
+            change("A", KEY)
+    assert made.lock("A", KEY, "w", "f") and made.locked()[0].holders == [("A", "w", "f")]
 
 
 # -- lock order -----------------------------------------------------------------------------------
@@ -257,25 +269,40 @@ def test_a_lock_that_is_in_order_does_not_hide_one_behind_it_that_is_not() -> No
     assert order.check(["z", "b"], "a", "f") is not None and order.check(["a", "b"], "a", "f") is not None
 
 
+TEXT = "a < b < c\nx < y"
 CLASSES = st.sampled_from("abcdxyz")
 TAKEN = st.lists(st.tuples(st.lists(CLASSES, max_size=3), CLASSES), max_size=12)
 
 
+Taken = list[tuple[list[str], str]]
+
+
+def contradicted(learnt: dict[tuple[str, str], str], held: list[str], wanted: str) -> bool:
+    """Is there a way from the wanted class to a class that is held?"""
+    pairs = parse(TEXT) | learnt.keys()
+    reached = {wanted}
+    for _ in pairs:
+        reached |= {after for before, after in pairs if before in reached}
+    return any(cls in reached and cls != wanted for cls in held)
+
+
 @given(st.lists(TAKEN, max_size=4), TAKEN)
-def test_what_other_executions_have_learnt_changes_no_answer(others: list[list[tuple[list[str], str]]], taken) -> None:  # type: ignore[no-untyped-def]
-    """It only spares searches for a path that is nowhere."""
-    text = "a < b < c\nx < y"
-    shared, alone = Ever(text), LockOrder(text)
-    alone.ever = Ever(text)
+def test_a_reversal_is_seen_whatever_executions_before_have_learnt(others: list[Taken], taken: Taken) -> None:
+    """What they have learnt spares searches for a path that is nowhere, and what this has learnt spares them too."""
+    ever = Ever(TEXT)
     for other in others:
-        before = LockOrder(text)
-        before.ever = shared
+        before = LockOrder(TEXT, ever)
         for held, wanted in other:
             before.check(held, wanted, "g")
-    order = LockOrder(text)
-    order.ever = shared
+    order = LockOrder(TEXT, ever)
     for held, wanted in taken:
-        assert order.check(held, wanted, "f") == alone.check(held, wanted, "f")
+        bits = 0
+        for cls in held:
+            bits |= bit_of(cls)
+        wrong = contradicted(order.learnt, held, wanted)
+        assert not (wrong and order.knows(bits, wanted))
+        assert (order.check(held, wanted, "f") is not None) is wrong
+        assert wrong or order.knows(bits, wanted)
 
 
 def test_two_locks_of_one_class_have_no_order() -> None:
