@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 
 from cluster.boot import prepare
-from cluster.search import STRATEGIES, SYSTEMATIC, make
-from cluster.search.near import Near, Site
 from cluster.search.pct import Pct
 from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
@@ -111,21 +109,6 @@ def test_no_more_than_a_bounded_number_of_states_is_remembered() -> None:
     for number in range(MOST + 5):
         judged.remember(number.to_bytes(16, "big"))
     assert len(judged.clean) == MOST
-
-
-@pytest.mark.parametrize("name", [*STRATEGIES, *SYSTEMATIC])
-def test_contexts_say_what_they_ask_for_only_to_a_strategy_that_looks(name: str) -> None:
-    """That others choose the same without it, the test of executions that are asked at every point shows."""
-    sim, strategy = Sim(*prepare(scenario("E54"))), make(name, 1, 3)
-    sim.execute(strategy)
-    looks = name not in ("random", "pct", "stay")
-    assert sim.execution.strategy.looks() is looks
-    assert any(thread.asks is not None for thread in sim.threads.values()) is looks
-
-
-def test_an_aimed_search_looks() -> None:
-    """It is a PCT, which does not."""
-    assert Near([Site("amap_cow_now", "")], 0, 3).looks()
 
 
 @pytest.mark.parametrize("kind", range(len(KINDS)))

@@ -1070,3 +1070,26 @@ def test_a_strategy_is_an_instance_of_its_own_classes_alone() -> None:
     for strategy in some:
         for other in {base for strategy in some for base in type(strategy).__mro__} - {ABC}:
             assert isinstance(strategy, other) == (other in type(strategy).__mro__), (strategy, other)
+
+
+@pytest.mark.parametrize("name", [*STRATEGIES, *SYSTEMATIC])
+def test_contexts_say_what_they_ask_for_only_to_a_strategy_that_looks(name: str) -> None:
+    """That others choose the same without it, the test of executions that are asked at every point shows."""
+    sim, strategy = Sim(*prepare(scenario("E54"))), make(name, 1, 3)
+    sim.execute(strategy)
+    looks = name not in ("random", "pct", "stay")
+    assert sim.execution.strategy.looks() is looks
+    assert any(thread.asks is not None for thread in sim.threads.values()) is looks
+
+
+def test_an_aimed_search_looks() -> None:
+    """It is a PCT, which does not."""
+    assert Near([WINDOW], 0, 3).looks()
+
+
+def test_a_random_walk_picks_the_same_of_any_sequence() -> None:
+    threads = [Thread(name, "cpu0", lambda: None) for name in "ABC"]
+    walk, other = RandomWalk(3), RandomWalk(3)
+    assert [walk.pick(threads, None).name for _ in range(20)] == [
+        other.pick(tuple(threads), None).name for _ in range(20)
+    ]

@@ -109,8 +109,11 @@ def test_a_reset_cpu_has_forgotten_everything() -> None:
     node.k = 9
     node.tlb.switch(1)
     node.tlb.entries[3] = [1, 1, 1]
+    node.post("bio", "y")
+    node.post("bio", "z")
+    assert node.raised == 2
     node.reset()
-    assert node.tlb.pmap == 0
+    assert node.tlb.pmap == 0 and node.raised == 0
     for thread in node.threads:
         thread.reset()
     assert node.k == 0 and node.nested == [] and node.current is None and node.tlb.entries == {}
@@ -124,8 +127,9 @@ def test_a_context_before_its_first_operation() -> None:
     assert bio.level == SPL_BIO and bio.interrupt
     a.home = home = Proc.at(6)
     a.state, a.value, a.waits, a.waits_since, a.woken, a.glet = FINISHED, 7, ("lock", 1), 3, True, cast(Any, "greenlet")
-    a.asks = ("load", 1, ())
+    a.asks, a.enabled = ("load", 1, ()), True
     a.reset()
+    assert a.enabled is False
     assert a.proc is home and a.state == RUNNING and a.ready and a.parked and a.woken is False and a.waits_since == 0
     assert a.waits is None and a.asks is None and a.value is None and a.glet is None
     assert not bio.ready and not bio.parked and bio.waits is None
@@ -307,3 +311,14 @@ def test_another_pmap_means_an_empty_tlb() -> None:
     tlb.entries[4] = [9, 1, 1]
     tlb.switch(2)
     assert tlb.pmap == 2 and tlb.entries == {}
+
+
+def test_a_cpu_counts_the_interrupts_that_are_raised_and_not_taken() -> None:
+    node, _, _, bio, ipi = cpu()
+    for name, message in (("bio", "x"), ("bio", "y"), ("cpu0.ipi", "z")):
+        node.post(name, message)
+    assert node.raised == 3
+    node.intr(bio)
+    assert node.raised == 2
+    node.intr(ipi)
+    assert node.raised == 1
