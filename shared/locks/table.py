@@ -156,7 +156,7 @@ class LockTable:
         return self._grant(lock) if lock.waiters else NOBODY
 
     def downgrade(self, ctx: str, key: int) -> list[str]:
-        """Exclusive to shared; returns the readers let in by that. Raises: KeyError - nobody has asked for the lock."""
+        """Exclusive to shared; returns the readers let in by that. Raises: KeyError - it was not asked for."""
         lock = self._used(key)
         for claim in lock.holders:
             if claim.ctx == ctx:
