@@ -305,6 +305,24 @@ def test_a_reversal_is_seen_whatever_executions_before_have_learnt(others: list[
         assert wrong or order.knows(bits, wanted)
 
 
+def test_each_lock_class_has_a_bit_of_its_own() -> None:
+    bits = [bit_of(f"class {number} of {id(object())}") for number in range(5)]
+    assert all(bit > 0 and bit & (bit - 1) == 0 for bit in bits) and len(set(bits)) == 5
+    assert bit_of("anon") == bit_of("anon")
+
+
+def test_what_has_not_been_checked_is_not_known() -> None:
+    first, ever = 1, Ever(TEXT)  # the bit of some class
+    order = LockOrder(TEXT, ever)
+    held, wanted = next(pair for pair in (("a", "b"), ("b", "c")) if bit_of(pair[0]) != first)
+    assert order.ever is ever and not order.knows(first, wanted)
+    assert order.check([held], wanted, "f") is None
+    assert order.knows(bit_of(held), wanted) and not order.knows(first, wanted) and not order.knows(bit_of(held), "d")
+    assert order.check([held], held, "f") is None and order.learnt == {}
+    assert order.check([held], "z", "f") is None and order.check(["z"], "z", "f") is None
+    assert order.learnt == {(held, "z"): "f"}
+
+
 def test_two_locks_of_one_class_have_no_order() -> None:
     """Parent and child map, old and new anon: their order is by role, not by class."""
     assert LockOrder("a < b").check(["a"], "a", "f") is None
