@@ -421,7 +421,7 @@ def asking(name: str, function: str, code: str, place: Location) -> Thread:
 def execution(strategy: Strategy, *threads: Thread) -> None:
     """The strategy is asked about these operations, one after another."""
     for thread in threads:
-        assert strategy.pick([thread], None) is thread
+        assert strategy.pick([thread], thread) is thread
 
 
 def learned(strategy: Taught) -> Taught:

@@ -133,6 +133,7 @@ class Rff(Pos):
         if self.wanted and len(enabled) > 1:
             candidates = [thread for thread in enabled if not self._would_break(thread)] or enabled
         picked = super().pick(candidates, current)
+        self.patience.picked(picked, current)
         self._performed(picked)
         return picked
 

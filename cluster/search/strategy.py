@@ -163,20 +163,26 @@ class Patience:
     """How long contexts may be held back: forever, those that spin for them would spin forever.
 
     Attributes:
-        points: of this execution, so far.
-        longest: of an execution so far. Of one in which patience ran out, only the points after that count: before,
-            it may have been long because a context was held back.
+        points: of this execution, so far. spun: those of them at which a context tried again, since it had given way
+            and no other context came in between.
+        ran: the context that was picked last; again: it tries again.
+        longest: of an execution so far. Points at which a context tried again do not count, nor, if patience ran out,
+            do those before that: the execution may have been long because a context was held back.
     """
 
     def __init__(self) -> None:
-        self.points = 0
+        self.points = self.spun = 0
+        self.ran: Thread | None = None
+        self.again = False
         self.longest = FIRST_GUESS
 
     def lesson(self) -> int:
         """How long executions are, after an execution has ended."""
-        points, self.points = self.points, 0
+        points, spun = self.points, self.spun
+        self.points = self.spun = 0
+        self.ran, self.again = None, False
         held = FAIR_AFTER * self.longest
-        return points if points <= held else points - held
+        return points - spun if points <= held else points - held
 
     def learn(self, lesson: int) -> None:
         """Know of such an execution."""
@@ -186,6 +192,14 @@ class Patience:
         """One more point. Is this execution far longer than those before it?"""
         self.points += 1
         return self.points > FAIR_AFTER * self.longest
+
+    def picked(self, thread: Thread, current: Thread | None) -> None:
+        """This context was picked at that point; `current` as `Strategy.pick` has it."""
+        if thread is not self.ran:
+            self.ran, self.again = thread, False
+        elif current is None:
+            self.again = True
+        self.spun += self.again
 
 
 class SearchOver(Exception):

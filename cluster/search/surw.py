@@ -119,6 +119,7 @@ class Surw(Sampling):
         if self.patience.ends():
             self.selected = NOTHING
         picked = enabled[0] if len(enabled) == 1 else self._among(enabled)
+        self.patience.picked(picked, current)
         touched = _requests(picked)
         if touched != NOTHING:
             location = where(touched)

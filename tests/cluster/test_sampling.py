@@ -13,7 +13,7 @@ from cluster.boot import prepare
 from cluster.search.pct import Pct
 from cluster.search.pos import LASTS, Pos
 from cluster.search.rff import Rff
-from cluster.search.strategy import Patience, Strategy
+from cluster.search.strategy import FIRST_GUESS, Patience, Strategy
 from cluster.search.surw import Surw
 from cluster.search.touch import NOTHING
 from cluster.search.walk import RandomWalk
@@ -221,6 +221,29 @@ def test_patience_ends_in_an_execution_far_longer_than_those_before() -> None:
         patience.learn(patience.lesson())
         known.append(patience.longest)
     assert known == [250, 700, 900, 900, 7200] and patience.points == 0
+
+
+def test_who_tries_again_and_again_makes_no_execution_longer() -> None:
+    """Or each execution would wait longer for a context than the last, up to the limit of operations."""
+    a, b = Thread("A", "cpu0", lambda: None), Thread("B", "cpu1", lambda: None)
+    patience = Patience()
+    for _ in range(9):
+        for thread, current, points in ((a, None, 30), (b, a, 1), (b, b, 39)):
+            for _ in range(points):
+                patience.ends()
+                patience.picked(thread, current if thread is b else thread)
+        for _ in range(20):  # B gives way, is picked all the same, and comes to where it gives way again
+            for current in (None, b, b, b):
+                patience.ends()
+                patience.picked(b, current)
+        for _ in range(10):
+            patience.ends()
+            patience.picked(a, None)  # at last
+        patience.learn(patience.lesson())
+        assert patience.longest == FIRST_GUESS and (patience.spun, patience.again, patience.ran) == (0, False, None)
+    for _ in range(150):
+        patience.picked(a, None if patience.ends() else a)
+    assert patience.lesson() == 150
 
 
 @pytest.mark.parametrize("make", [Pos, Rff])
