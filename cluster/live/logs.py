@@ -84,7 +84,8 @@ class Logs:
         """Every node's journal, and why not all of them are in the folder of the run.
 
         Args:
-            spare: folder for those for which there is no room: what was found must not be lost with them.
+            spare: folder for those for which there is no room: what was found must not be lost with them. They stay
+                where they are, too, and `elsewhere` says so.
 
         Raises: Infrastructure.
         """
@@ -128,13 +129,14 @@ class Logs:
                 (self.folder / f"{node}{SUFFIX}").rename(folder / f"{node}{SUFFIX}")
 
     def fetch(self, node: str, folder: Path) -> None:
-        """Fetch the journal of a node.
+        """Fetch the journal of a node; if into the folder of the run, it is elsewhere no more.
 
         Raises: OSError - the disk is full; Infrastructure - its actor is dead.
         """
         receive(folder / f"{node}{SUFFIX}", self.actors.chunks(node))
-        del self.elsewhere[node]
-        note(self.folder, self.elsewhere)
+        if folder == self.folder:
+            del self.elsewhere[node]
+            note(self.folder, self.elsewhere)
 
 
 def note(folder: Path, elsewhere: Mapping[str, Place]) -> None:

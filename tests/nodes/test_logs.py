@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from cluster.boot import boot
+from cluster.live.actors import Actors
+from cluster.live.elsewhere import places
+from cluster.live.logs import Logs
+from nodes.host.here import here
 from shared.errors import Infrastructure
 from shared.journal.record import read
+from shared.journal.runfile import SUFFIX
 from shared.scenario.pack import pack_scenario
 from shared.wire.codec import CHUNK, LOAD, LOADED, decode, encode
 from shared.wire.messages import Load
@@ -95,3 +101,29 @@ def test_a_run_that_is_begun_again_is_another_for_the_transport(
         host.load(encode(LOAD, Load("x", str(tmp_path), mark, pack_scenario(scene), images, None, 0, None)))
         host.clean()
     assert len({run for run in begun if run}) == 2
+
+
+class Far:
+    """Actors with disks of their own."""
+
+    def chunks(self, node: str) -> Iterator[bytes]:
+        yield b'{"node": "'
+        yield f'{node}"}}\n'.encode()
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_a_journal_for_which_there_is_no_room_stays_on_its_computer_too(tmp_path: Path, room: bool) -> None:
+    """The run is judged by a copy, which goes with the scratch; `uvmp collect` fetches the journal again."""
+    run, spare = tmp_path / "run", tmp_path / "spare"
+    run.mkdir()
+    spare.mkdir()
+    logs = Logs(cast(Actors, Far()), ["memory", "mmu"], run)
+    logs.are_in(["memory", "mmu"], here("node1", "2"), "/tmp/uvmp-x")
+    if not room:
+        (run / f"mmu{SUFFIX}").mkdir()  # in the way
+    journals, unkept = logs.collect(spare)
+    assert list(journals) == ["memory", "mmu"]
+    for node, folder in (("memory", run), ("mmu", run if room else spare)):
+        assert (folder / f"{node}{SUFFIX}").read_bytes() == b"".join(Far().chunks(node))
+    assert (unkept is None) is room and (room or f"mmu{SUFFIX}" in str(unkept))
+    assert list(logs.elsewhere) == list(places(run)) == ([] if room else ["mmu"])
