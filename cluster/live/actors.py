@@ -373,13 +373,13 @@ class Actors:
             offset += len(piece)
 
     def _name(self, error: BaseException) -> str:
-        """The actor that an error of Ray's is about."""
+        """The actor that an error of Ray's is about, with its process and host."""
         ident = getattr(error, "actor_id", None)
         for first, handle in self.handles.items():
             if ident is not None and handle._actor_id.hex() == ident:
                 group = next(group for group in self.groups if group[0] == first)
-                pid = self.pids.get(first)
-                return f"the actor of {', '.join(group)}" + (f" (pid {pid})" if pid is not None else "")
+                here = self.here.get(first)
+                return f"the actor of {', '.join(group)}" + (f" (pid {here.pid}) on {here.host}" if here else "")
         return "an actor"
 
     def stop(self, *methods: str, spare: Collection[str] = ()) -> None:

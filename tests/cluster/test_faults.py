@@ -133,7 +133,8 @@ def test_a_killed_node_ends_it_with_what_it_knows_and_readable_logs(
 ) -> None:
     end = killed("cpu1", MIDST, tmp_path, monkeypatch, 100)
     assert end.code == end.document["exit"] == Exit.INFRASTRUCTURE
-    assert end.document["error"]["message"].startswith(f"the actor of cpu1 (pid {end.victim}) died: ")
+    where = f"(pid {end.victim}) on {os.uname().nodename}"
+    assert end.document["error"]["message"].startswith(f"the actor of cpu1 {where} died: ")
     assert len(end.document["runs"]) >= 1
     assert complete(end.logs[0]) and not complete(end.logs[1]) and replays(end.logs[1])
 

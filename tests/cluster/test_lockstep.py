@@ -370,7 +370,7 @@ def traced(sessions: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
 
 DIES = {
-    "cpu1": "the actor of cpu1 (pid {pid}) died: ",
+    "cpu1": "the actor of cpu1 (pid {pid}) on {host} died: ",
     "driver": "the driver (pid {pid}) was killed by signal 9",
     "raylet": "Ray's node process, raylet (pid {pid}) on ",
     "gcs_server": "Ray's control store, GCS (pid {pid}) on ",
@@ -385,7 +385,7 @@ def test_what_dies_ends_a_session_in_one_line_and_nothing_is_left(who: str, trac
     pid = {**booted["actors"], "driver": booted["pid"]}.get(who) or pid_of(who, booted["pid"], "")
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    why = DIES[who].format(pid=pid)
+    why = DIES[who].format(pid=pid, host=os.uname().nodename)
     if who == "cpu1":
         told = uvmp("attach", "-c", "step P0 3")
         assert told.exit_code == Exit.INFRASTRUCTURE and f"\nerror: {why}" in told.output
