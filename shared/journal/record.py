@@ -30,6 +30,8 @@ from functools import cache
 from itertools import groupby
 from typing import Any, Protocol
 
+import orjson
+
 from shared.errors import LogIncomplete
 from shared.journal.deviation import MAX_CHOICES
 from shared.journal.row import Row, Shapes
@@ -155,7 +157,10 @@ _sorted = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular
 
 
 def _to_line(record: Record, **_: object) -> bytes:
-    return f"{_encoder.encode(record)}\n".encode()
+    try:
+        return orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # what orjson does not take: half a surrogate pair in a text, a number of more than 64 bits
+        return f"{_encoder.encode(record)}\n".encode()
 
 
 @cache

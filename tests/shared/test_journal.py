@@ -118,6 +118,20 @@ def test_a_file_without_a_header_has_an_empty_one() -> None:
 
 
 @pytest.mark.parametrize(
+    "value", ["\ud800", 1 << 70, -(1 << 63) - 1, "caf\u00e9 \x07 \u2028", (1 << 64) - 1, [(1, "x")]]
+)
+def test_a_line_can_be_read_again_whatever_is_in_it(value: object) -> None:
+    """Also what the encoder does not take."""
+    stream = BytesIO()
+    journal = Journal("mmu", stream, keep=False)
+    journal.header(run="r")
+    journal.add({"event": "pmap_extract", "value": value})
+    lines = stream.getvalue().splitlines(keepends=True)
+    _, (record,), wrong = read(lines, "mmu")
+    assert wrong is None and record["value"] == json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize(
     ("last", "wrong"),
     [(b'{"nseq": 2, "event": "load"}', "the last line has no end"), (b"[1]\n", "not a record"), (b"{\n", "Expecting")],
 )
