@@ -39,6 +39,8 @@ from cluster.live.elsewhere import left
 from cluster.live.watch import Watch, died, end_group, remove
 from shared.errors import Exit
 
+#: seconds after the driver's end in which a signal that has ended it may reach us, too
+HEARD_S = 0.2
 #: seconds that the driver has after a process of Ray has died, and that processes have to end which are killed
 PATIENCE_S, END_S = 20.0, 5.0
 #: before a signal is passed on, which the terminal may have sent to the child too: that comes first
@@ -203,6 +205,8 @@ class Driver:
         if self.code is not None:
             return self.code
         self._clean()
+        if os.WIFSIGNALED(status) and not self.asked:  # by a signal to both, of which we have not heard yet?
+            self.asked = bool(select.select([self.bell[0]], [], [], HEARD_S)[0])
         if self.asked and os.WIFSIGNALED(status) and os.WTERMSIG(status) in signals.ENDING:
             return Exit.INTERRUPTED
         if self.asked and os.WIFSIGNALED(status) and self._connects():

@@ -217,6 +217,23 @@ def test_a_driver_that_connects_to_a_cluster_is_killed(body: str, to: str) -> No
     assert json.loads(out)["error"]["exit"] == Exit.INTERRUPTED
 
 
+def test_a_signal_that_ends_the_driver_before_the_parent_has_heard_of_it_is_one_all_the_same() -> None:
+    """It goes to both, and which of the two hears of it first is chance."""
+    body = "print('ready', flush=True); time.sleep(0.5); os.kill(os.getpid(), signal.SIGABRT)"
+    for late in (True, False):
+        process = start(body, "127.0.0.1:1", ("--json",))
+        driver = driver_of(process)
+        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+        if late:
+            os.kill(process.pid, signal.SIGSTOP)
+            while Path(f"/proc/{driver}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] != "Z":
+                time.sleep(0.01)
+            os.kill(process.pid, signal.SIGTERM)
+            os.kill(process.pid, signal.SIGCONT)
+        code, _, err = ended(process)
+        assert (code, "interrupted" in err) == ((Exit.INTERRUPTED, True) if late else (Exit.INFRASTRUCTURE, False))
+
+
 def test_a_driver_that_has_connected_is_asked_to_end() -> None:
     """It ends its actors, and says what it has done."""
     process = start("LINK.tell('up'); print('ready', flush=True); time.sleep(20)", "127.0.0.1:1")
