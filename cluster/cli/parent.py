@@ -205,16 +205,19 @@ class Driver:
         if self.code is not None:
             return self.code
         self._clean()
-        if os.WIFSIGNALED(status) and not self.asked:  # by a signal to both, of which we have not heard yet?
-            self.asked = bool(select.select([self.bell[0]], [], [], HEARD_S)[0])
-        if self.asked and os.WIFSIGNALED(status) and os.WTERMSIG(status) in signals.ENDING:
-            return Exit.INTERRUPTED
-        if self.asked and os.WIFSIGNALED(status) and self._connects():
-            return complain(sys.argv[1:], "interrupted", Exit.INTERRUPTED)
+        if os.WIFSIGNALED(status) and self._heard():
+            if os.WTERMSIG(status) in signals.ENDING:
+                return Exit.INTERRUPTED
+            if self._connects():
+                return complain(sys.argv[1:], "interrupted", Exit.INTERRUPTED)
         hint = pasteable(shlex.join(["uvmp", "postmortem", self.logs])) if self.logs else ""
         for line in left(self.logs) if self.logs else ():
             Output().note(line)
         return complain(sys.argv[1:], self._why(status), Exit.INFRASTRUCTURE, hint=hint)
+
+    def _heard(self) -> bool:
+        """Has a signal of the user come? One that went to both may have ended the child first."""
+        return self.asked or bool(select.select([self.bell[0]], [], [], HEARD_S)[0])
 
     def _lose(self, process: Process) -> None:
         """A process of Ray has died. (While Ray starts, the child may notice that itself, and start it once more.)"""

@@ -34,7 +34,7 @@ import msgpack
 
 import shared
 from shared.errors import UserMistake
-from shared.journal.deviation import Deviation
+from shared.journal.deviation import KINDS, Deviation
 from shared.journal.runfile import MAX_TOKEN, TOKEN, token_check
 from shared.patch import current
 from shared.scenario.model import Scenario
@@ -45,8 +45,6 @@ VERSION = "uvmp1"
 MAX_BODY, MAX_DEVIATIONS, MAX_NUMBER = 1 << 18, 1 << 14, 1 << 31
 #: bytes of the names of contexts
 MAX_NAMES = 1 << 12
-#: of a deviation, by their numbers in a body
-KINDS = ("wait", "point", "choice")
 #: names of contexts that many machines have, by their numbers in a body
 WORDS = (
     "pagedaemon", "pagedaemon.bio", "swap", "disk",

@@ -175,10 +175,7 @@ class ThinnedHeap(ProcessorPort):
         thread.n += 1
         thread.processor.k += 1
         manager.admitted += 1
-        state = ref.state
-        if state is None or state.table is not manager.table:
-            state = ref.state = manager.table.of(key)
-        if manager.table.take(state, thread.name, mode, function):
+        if manager.table.take(ref.state_in(manager.table), thread.name, mode, function):
             if self.race is not None:
                 self.race.acquires(thread.cpu, key)
         else:
@@ -199,10 +196,7 @@ class ThinnedHeap(ProcessorPort):
         thread.n += 1
         thread.processor.k += 1
         manager.admitted += 1
-        state = ref.state
-        if state is None or state.table is not manager.table:
-            state = ref.state = manager.table.of(key)
-        granted = manager.table.release(state, thread.name)
+        granted = manager.table.release(ref.state_in(manager.table), thread.name)
         if self.race is not None:
             self.race.releases(thread.cpu, key, granted)
         if granted:

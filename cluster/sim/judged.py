@@ -38,7 +38,10 @@ class Judged:
         self.asked = self.known = 0
 
     def pays(self) -> bool:
-        """Do executions end often enough in a state that is remembered? A digest costs a third of a verdict."""
+        """Do executions end often enough in a state that is remembered?
+
+        A digest mostly costs half of a verdict, or less.
+        """
         return self.asked < TRIES or self.known * ONE_IN >= self.asked
 
     def knows(self, digest: bytes) -> bool:

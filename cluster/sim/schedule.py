@@ -22,18 +22,13 @@ from nodes.cpu import Processor, Thread
 from shared.detectors.oracle import Oracle
 from shared.detectors.race import Watch
 from shared.errors import PortDead, UserMistake
-from shared.journal.deviation import Deviation
+from shared.journal.deviation import AT_CHOICE, AT_POINT, AT_WAIT, KINDS, Deviation
 from shared.wire.messages import Effect
 
 #: points of an unrecorded run between two counts of its operations
 COUNT_EVERY = 256
 #: greenlets that other contexts may begin
 NESTED = 8
-#: kinds of Deviation, and their numbers
-KINDS: Final = ("point", "wait", "choice")
-AT_POINT: Final = 0
-AT_WAIT: Final = 1
-AT_CHOICE: Final = 2
 #: bits of the number of a context, and of the number of an operation
 CONTEXT_BITS: Final = 16
 N_BITS: Final = 32

@@ -100,7 +100,7 @@ class Files:
         self.blocks: dict[int, Block] = {}
         self.sizes: dict[int, int] = {}
         self.ends: dict[int, set[int]] = {}
-        self.resizing: dict[int, int] = {}
+        self.resizing: dict[int, int] = {}  # (no Counter, which takes a microsecond to make)
         self.disputed: set[int] = set()
 
     def cell(self, what: str, number: int, page: int) -> Cell:
@@ -173,7 +173,7 @@ class Files:
 
         def end(result: int | str) -> None:
             cut()
-            self.resizing[file] -= 1  # (all of these dictionaries are plain: a Counter takes a microsecond to make)
+            self.resizing[file] -= 1
             if result == 0 and file not in self.disputed:
                 ends_at({size})
             if not self.resizing[file]:

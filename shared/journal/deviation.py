@@ -5,10 +5,17 @@ Either the schedule runs another context than the default schedule, or a choice 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 #: largest number of alternatives that a choice of data may have
 MAX_CHOICES = 1 << 16
+
+
+#: kinds of Deviation; a token has their numbers, so that these never change
+KINDS: Final = ("wait", "point", "choice")
+AT_WAIT: Final = 0
+AT_POINT: Final = 1
+AT_CHOICE: Final = 2
 
 
 class Deviation(NamedTuple):

@@ -82,7 +82,7 @@ class Guards:
     def publish(self, obj: Struct) -> None:
         """A handle was stored where others can find it: what it leads to is not private any more."""
         rec = self.heap.find(obj)
-        if rec is None or rec.owner is None:
+        if rec is None or rec.owner is None:  # mostly
             return
         reached = [obj]
         while reached:

@@ -11,6 +11,7 @@ from shared.port.port import here
 
 if TYPE_CHECKING:
     from shared.locks.table import Lock as State
+    from shared.locks.table import LockTable
     from shared.port.struct import Lock, Struct
 
 
@@ -48,6 +49,13 @@ class LockRef:
     def phrase(self) -> str:
         """The function whose complaint LOCKDEBUG prints."""
         return "lockmgr" if self.decl.sleepable else "simple_lock"
+
+    def state_in(self, table: LockTable) -> State:
+        """The lock in a table, which is that of its manager."""
+        state = self.state
+        if state is None or state.table is not table:
+            state = self.state = table.of(self.key)
+        return state
 
     def lock(self) -> None:
         """simple_lock, or lockmgr(LK_EXCLUSIVE)"""

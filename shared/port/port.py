@@ -314,7 +314,7 @@ class Port(Lockdebug):
         self._holds_so(ref, "w")
 
     def _holds_so(self, ref: LockRef, mode: str) -> None:
-        """The current context holds a lock in another mode."""
+        """The current context holds a lock in another mode. Raises: KeyError - it does not hold it."""
         held = self.cur.holds(ref.key)
         if held is None:
             raise KeyError(ref.key)

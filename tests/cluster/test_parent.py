@@ -217,15 +217,19 @@ def test_a_driver_that_connects_to_a_cluster_is_killed(body: str, to: str) -> No
     assert json.loads(out)["error"]["exit"] == Exit.INTERRUPTED
 
 
-def test_a_signal_that_ends_the_driver_before_the_parent_has_heard_of_it_is_one_all_the_same() -> None:
+def test_a_signal_that_ends_the_driver_before_the_parent_has_heard_of_it_is_one_all_the_same(tmp_path: Path) -> None:
     """It goes to both, and which of the two hears of it first is chance."""
-    body = "print('ready', flush=True); time.sleep(0.5); os.kill(os.getpid(), signal.SIGABRT)"
+    now = tmp_path / "now"
+    os.mkfifo(now)
+    body = f"print('ready', flush=True); open('{now}').close(); os.kill(os.getpid(), signal.SIGABRT)"
     for late in (True, False):
         process = start(body, "127.0.0.1:1", ("--json",))
         driver = driver_of(process)
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         if late:
             os.kill(process.pid, signal.SIGSTOP)
+        now.write_bytes(b"")  # (the driver waits for it)
+        if late:
             while Path(f"/proc/{driver}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] != "Z":
                 time.sleep(0.01)
             os.kill(process.pid, signal.SIGTERM)

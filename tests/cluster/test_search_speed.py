@@ -15,9 +15,9 @@ from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import COLLECT_EVERY, NOBODY, Sim, seldom_collected
 from cluster.sim.judged import MOST, TRIES, Judged, digest
-from cluster.sim.schedule import KINDS, packed, unpacked
+from cluster.sim.schedule import packed, unpacked
 from nodes.cpu import FINISHED, RUNNING, Thread
-from shared.journal.deviation import Deviation
+from shared.journal.deviation import KINDS, Deviation
 from shared.patch import applied, read
 from shared.port.port import Held
 from tests.bench.forks import engine
