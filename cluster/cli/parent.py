@@ -36,7 +36,7 @@ from typing import NoReturn
 from cluster import signals
 from cluster.cli.output import Output, complain, pasteable
 from cluster.live.elsewhere import left
-from cluster.live.watch import Watch, died, end_group, remove
+from cluster.live.watch import Process, Watch, end_group, remedy, remove
 from shared.errors import Exit
 
 #: seconds after the driver's end in which a signal that has ended it may reach us, too
@@ -126,26 +126,13 @@ def fork(address: str | None) -> None:
 
 
 @dataclass
-class Process:
-    """A process of the private Ray.
-
-    Attributes:
-        fd: its pidfd; readable when it has ended.
-    """
-
-    name: str
-    pid: int
-    fd: int
-
-
-@dataclass
 class Driver:
     """The child, as the parent sees it.
 
     Attributes:
         pipe: from the child.
         started: all processes of the private Ray.
-        others: pidfd -> one of them that has not ended.
+        others: pidfd, which is readable when it has ended -> a process of the private Ray, or of the cluster's.
         folders: to be removed if the child cannot.
         logs: where the logs of the last run are; "": nowhere.
         up: Ray has started.
@@ -196,7 +183,7 @@ class Driver:
             self._pass_on()
             ended = own in ready
             for fd in ready & set(self.others):
-                self._lose(self.others.pop(fd))
+                self._lose(fd)
             if self.until is not None and monotonic() > self.until:
                 self.killed = True
                 os.kill(self.pid, signal.SIGKILL)
@@ -219,9 +206,10 @@ class Driver:
         """Has a signal of the user come? One that went to both may have ended the child first."""
         return self.asked or bool(select.select([self.bell[0]], [], [], HEARD_S)[0])
 
-    def _lose(self, process: Process) -> None:
+    def _lose(self, fd: int) -> None:
         """A process of Ray has died. (While Ray starts, the child may notice that itself, and start it once more.)"""
-        os.close(process.fd)
+        process = self.others.pop(fd)
+        os.close(fd)
         if self.lost is None and self.code is None:
             self.lost, self.until = process, monotonic() + PATIENCE_S
             if self.up:
@@ -258,10 +246,12 @@ class Driver:
         match word, *words:
             case "born", str(name), int(pid):
                 self.ending = False
-                with contextlib.suppress(ProcessLookupError):
-                    fd = os.pidfd_open(pid)
-                    self.others[fd] = Process(name, pid, fd)
-                    self.started.append(self.others[fd])
+                if self._watches(process := Process(name, pid)):
+                    self.started.append(process)
+            case "at", str(address):
+                self.address = address
+            case "joined", str(name), int(pid), str(first):
+                self._watches(Process(name, pid, first))
             case "made", str(folder):
                 self.folders.append(folder)
             case "keeps", str(folder):
@@ -276,33 +266,41 @@ class Driver:
             case "exit", int(code):
                 self.code = code
 
+    def _watches(self, process: Process) -> bool:
+        """From now on its end is noticed; False: it has ended."""
+        with contextlib.suppress(ProcessLookupError):
+            self.others[os.pidfd_open(process.pid)] = process
+            return True
+        return False
+
     def _clean(self) -> None:
         """End what is left of a private Ray, which does end without the driver, but perhaps later; remove its files."""
         until = monotonic() + END_S
         for process in self.started:
             end_group(process.pid)
-        for fd in self.others:
-            select.select([fd], [], [], max(0.0, until - monotonic()))
+        for fd, process in self.others.items():
+            if process in self.started:
+                select.select([fd], [], [], max(0.0, until - monotonic()))
         for folder in self.folders:
             remove(folder)
 
     def _why(self, status: int) -> str:
         """The process that has died, and the remedy, in one line."""
-        if os.WIFSIGNALED(status) and not self.killed:
-            number = os.WTERMSIG(status)
+        here, what = os.uname().nodename, remedy(self.logs)
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) and not self.killed else 0
+        if number == signal.SIGKILL or (number and self.lost is None):
             reason = "; the system does that if memory is short" if number == signal.SIGKILL else ""
-            return f"the driver (pid {self.pid}) was killed by signal {number}{reason}; run the command again"
+            return f"the driver (pid {self.pid}) on {here} was killed by signal {number}{reason}; {what}"
         if self.lost is not None:
-            return died(self.lost.name, self.lost.pid)
+            return self.lost.died(self.logs)
         if self.address is None:
             return f"Ray ended the driver (pid {self.pid}) and gave no reason; `uvmp doctor --ray` tries Ray alone"
         host, _, port = self.address.rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
         except (OSError, ValueError):
-            return f"Ray's control store (GCS) at {self.address} died; start the cluster again"
-        here = os.uname().nodename
+            return f"Ray's control store, GCS, at {self.address} died; start the cluster again, then {what}"
         return (
-            f"Ray ended the driver: its node process (raylet) on {here} died, or {here} is not a node of the cluster "
-            f"at {self.address}; on a node, `ray status` shows the nodes, and `ray start --address` adds one"
+            f"Ray ended the driver (pid {self.pid}): its node process, raylet, on {here} died, or {here} is not a node "
+            f"of the cluster at {self.address}; `ray start --address {self.address}` adds a node, then {what}"
         )

@@ -31,8 +31,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cluster import signals
-from cluster.live.hosts import hosts_of, places, still_there
-from cluster.live.watch import Watch, died, end_group, remove
+from cluster.live.hosts import RayHost, hosts_of, places, still_there
+from cluster.live.watch import Died, Process, Watch, end_group, has_ended, process_of, remove
 from nodes.host.here import Here, sources, unlike
 from nodes.host.transport import DEFAULT, Kind
 from shared.errors import Infrastructure
@@ -57,8 +57,11 @@ INSIDE = "/r"
 LOOPBACK = "127.0.0.1"
 #: where Ray looks for its token
 TOKEN_FROM = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
-#: tracebacks of actors; that there are more processes than cores
-NOISE = re.compile(r"Traceback|worker processes have been started")
+#: tracebacks of actors; that there are more processes than cores; that an actor has died, which we tell
+NOISE = re.compile(r"Traceback|worker processes have been started|A worker died or was killed")
+#: in the text of Ray's about an actor that has died
+_BECAUSE = re.compile(r"^The actor (?:is dead|died) because (its [^.]*)", re.MULTILINE)
+_PID = re.compile(r"^\s*pid: ([1-9]\d*)$", re.MULTILINE)
 #: the state of a node of Ray's
 ALIVE = 0
 
@@ -115,6 +118,8 @@ def ray_session(
                     private.end()
                     sleep(RETRY_AFTER_S)
                     _start(ray, options, stack, private)
+                if address is not None:
+                    private.join(ray)
                 private.watch.tell("up")
             try:
                 yield ray
@@ -124,11 +129,12 @@ def ray_session(
 
 
 class Private:
-    """The processes of a private Ray.
+    """The processes of a private Ray; of a cluster's Ray, those of this computer that the driver needs.
 
     Attributes:
         watch: who watches them from outside.
-        processes: without which Ray does not work, with their names.
+        processes: of the private Ray, with their names.
+        joined: of the cluster's.
     """
 
     #: what their programs are for
@@ -137,6 +143,24 @@ class Private:
     def __init__(self, watch: Watch):
         self.watch = watch
         self.processes: list[tuple[str, subprocess.Popen[bytes]]] = []
+        self.joined: list[Process] = []
+
+    def join(self, ray: ModuleType) -> None:
+        """The driver has connected to a cluster."""
+        node = ray._private.worker._global_node
+        self.watch.tell("at", node.gcs_address)
+        if sys.platform != "linux":
+            return
+        host, _, port = node.gcs_address.rpartition(":")
+        for program, option, first in (
+            ("raylet", f"--raylet_socket_name={node.raylet_socket_name}",
+             f"`ray start --address {node.gcs_address}` starts it again"),
+            ("gcs_server", f"--gcs_server_port={port}", "start the cluster again"),
+        ):  # fmt: skip
+            pid = process_of(program, option) if program == "raylet" or host == node.node_ip_address else None
+            if pid is not None:
+                self.joined.append(Process(self.NAMES[program], pid, first))
+                self.watch.tell("joined", *self.joined[-1])
 
     def start(
         self, popen: Callable[..., subprocess.Popen[bytes]], command: list[str], **options: object
@@ -157,9 +181,10 @@ class Private:
 
     def refuse_dead(self) -> None:
         """Raises: Infrastructure - a process has died."""
-        for name, process in self.processes:
-            if process.poll() is not None:
-                raise Infrastructure(died(name, process.pid)) from None
+        dead = [Process(name, process.pid) for name, process in self.processes if process.poll() is not None]
+        dead += [process for process in self.joined if has_ended(process.pid)]
+        if dead:
+            raise Infrastructure(dead[0].died(self.watch.logs)) from None
 
 
 def _start(ray: ModuleType, options: dict[str, object], stack: contextlib.ExitStack, private: Private) -> None:
@@ -275,6 +300,7 @@ class Actors:
 
     Attributes:
         here: actor -> its process.
+        hosts: actor -> the host where it was started.
         killed: actors that have failed to do as they were told; they may still answer for a moment.
     """
 
@@ -291,6 +317,7 @@ class Actors:
         self.actor_of = {node: group[0] for group in self.groups for node in group}
         self.handles: dict[str, Handle] = {}
         self.here: dict[str, Here] = {}
+        self.hosts: dict[str, RayHost] = {}
         self.killed = set[str]()
         self.start(self.actor_of.values())
 
@@ -310,6 +337,8 @@ class Actors:
                 "enable_task_events": False, "scheduling_strategy": at(hosts[group[0]].id),
             }  # fmt: skip
             given |= self.options.get(group[0], {})
+            self.hosts[group[0]] = hosts[group[0]]
+            self.here.pop(group[0], None)
             self.handles[group[0]] = remote.options(**given).remote(group[0], group)
         self.killed.difference_update(names)
         try:
@@ -322,7 +351,7 @@ class Actors:
                 raise Infrastructure(f"{str(error).rstrip('.')}; `uvmp doctor --address` compares the hosts") from None
             raise
         self._refuse_other_source()
-        self.call("wire", self.handles, self.actor_of)
+        self.call("wire", self.handles, self.actor_of, {name: self.label(name) for name in self.handles})
         if self.transport != "ray":
             self._connect(leases=self.transport == "leases")
 
@@ -351,36 +380,66 @@ class Actors:
 
     def call(self, method: str, *args: object, limit_s: float = LIMIT_S) -> list[Any]:
         """Call one method of every actor and return the results in actor order."""
-        return self.gather([getattr(handle, method).remote(*args) for handle in self.handles.values()], limit_s)
+        refs = {name: getattr(handle, method).remote(*args) for name, handle in self.handles.items()}
+        return self.gather(refs, limit_s)
 
-    def gather(self, refs: list[object], limit_s: float = LIMIT_S) -> list[Any]:
-        """Results of calls; an actor that died or is silent is an Infrastructure error."""
+    def gather(self, refs: Mapping[str, object], limit_s: float = LIMIT_S) -> list[Any]:
+        """Results of calls, each of an actor, in their order.
+
+        Raises: Died - an actor has died; Infrastructure - it is silent, or has failed.
+        """
         try:
-            replies: list[Any] = self.ray.get(refs, timeout=limit_s)
+            replies: list[Any] = self.ray.get(list(refs.values()), timeout=limit_s)
             return replies
         except self.ray.exceptions.GetTimeoutError:
-            raise Infrastructure(f"an actor has not answered for {limit_s:.0f} s") from None
+            _, late = self.ray.wait(list(refs.values()), num_returns=len(refs), timeout=0)
+            silent = [self.label(name) for name, ref in refs.items() if ref in late]
+            raise Infrastructure(f"{' and '.join(silent) or 'an actor'} has not answered for {limit_s:.0f} s") from None
         except self.ray.exceptions.RayActorError as error:
-            raise Infrastructure(f"{self._name(error)} died: {_first_line(error)}") from None
+            because = _BECAUSE.search(str(error))
+            raise Died(f"{self._name(error)} died: {because[1] if because else _first_line(error)}") from None
         except self.ray.exceptions.RayTaskError as error:
-            raise Infrastructure(f"an actor failed: {str(error).strip().splitlines()[-1]}") from None
+            what = str(error).strip().splitlines()[-1]
+            raise Infrastructure(f"{self._failed(refs)} failed: {what}") from None
 
     def chunks(self, node: str, limit_s: float = LIMIT_S, offset: int = 0) -> Iterator[bytes]:
         """The journal file of a node as it is now, from a byte on, in pieces."""
-        handle = self.handles[self.actor_of[node]]
-        while piece := decode(CHUNK, self.gather([handle.chunk.remote(node, offset)], limit_s)[0]):
+        name = self.actor_of[node]
+        handle = self.handles[name]
+        while piece := decode(CHUNK, self.gather({name: handle.chunk.remote(node, offset)}, limit_s)[0]):
             yield piece
             offset += len(piece)
 
     def _name(self, error: BaseException) -> str:
-        """The actor that an error of Ray's is about, with its process and host."""
+        """The actor that an error of Ray's is about, as `label` has it."""
         ident = getattr(error, "actor_id", None)
-        for first, handle in self.handles.items():
-            if ident is not None and handle._actor_id.hex() == ident:
-                group = next(group for group in self.groups if group[0] == first)
-                here = self.here.get(first)
-                return f"the actor of {', '.join(group)}" + (f" (pid {here.pid}) on {here.host}" if here else "")
+        name = next((name for name, handle in self.handles.items() if handle._actor_id.hex() == str(ident)), None)
+        if name is None:
+            return "an actor"
+        pid = _PID.search(str(error)) if name not in self.here else None
+        return self.label(name, f" (pid {pid[1]})" if pid is not None else "")
+
+    def _failed(self, refs: Mapping[str, object]) -> str:
+        """The first actor whose call has failed, as `label` has it."""
+        for name, ref in refs.items():
+            try:
+                self.ray.get(ref, timeout=0)
+            except self.ray.exceptions.RayTaskError:
+                return self.label(name)
+            except self.ray.exceptions.RayError:
+                continue
         return "an actor"
+
+    def label(self, name: str, process: str = "") -> str:
+        """What messages call an actor: its nodes, its process, its host.
+
+        Args:
+            process: its process in words, if the actor has not told it.
+        """
+        here = self.here.get(name)
+        group = next(group for group in self.groups if group[0] == name)
+        where = f"{process} on {self.hosts[name].name}" if here is None else f" (pid {here.pid}) on {here.host}"
+        return f"the actor of {', '.join(group)}{where}"
 
     def stop(self, *methods: str, spare: Collection[str] = ()) -> None:
         """Call these methods of every actor, one after the other; an actor that fails or is silent is killed.
@@ -407,7 +466,7 @@ class Actors:
         for name, handle in self.handles.items():
             with contextlib.suppress(Infrastructure):
                 if name not in self.killed:
-                    self.gather([handle.here.remote()], STOP_S)
+                    self.gather({name: handle.here.remote()}, STOP_S)
                     continue
             self.ray.kill(handle)
             dead.append(name)

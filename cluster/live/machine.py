@@ -27,7 +27,7 @@ from cluster.boot import boot
 from cluster.live.actors import Actors
 from cluster.live.elsewhere import left
 from cluster.live.logs import Logs
-from cluster.live.watch import Watch
+from cluster.live.watch import Died, Watch
 from cluster.machine import sites_of
 from cluster.runs.folder import cannot_write
 from cluster.runs.folder import identity as new_identity
@@ -270,7 +270,8 @@ class LiveMachine:
             raise cannot_write(mark, wrong) from None
         try:
             loads = [encode(LOAD, load) for load in self._loads(mark, identity, follow, seed)]
-            refs = [handle.load.remote(data) for handle, data in zip(self.actors.handles.values(), loads, strict=True)]
+            handles = self.actors.handles.items()
+            refs = {name: handle.load.remote(data) for (name, handle), data in zip(handles, loads, strict=True)}
             answers = self.actors.gather(refs)
         finally:
             mark.unlink(missing_ok=True)
@@ -280,7 +281,8 @@ class LiveMachine:
             differ = differing(loaded.source, tables())
             if differ:
                 raise Infrastructure(
-                    f"actor {group[0]} runs different source: its {' and '.join(differ)} differ from ours"
+                    f"{self.actors.label(group[0])} runs different source: its {' and '.join(differ)} differ from ours;"
+                    " install the same uvmp on every host"
                 )
             nodes |= loaded.nodes
             logs.are_in(group, self.actors.here[group[0]], loaded.folder)
@@ -360,7 +362,8 @@ def _error(text: str) -> Exception:
     kind, _, message = text.partition(": ")
     if kind == UserMistake.__name__:
         return UserMistake(message)
-    return Infrastructure(message if kind == Infrastructure.__name__ else text)
+    message = message if kind == Infrastructure.__name__ else text
+    return Died(message) if " died: " in message else Infrastructure(message)
 
 
 def schedule_of(follow: Journals | Beginning, scenario: Scenario, before: Mapping[str, int] | None = None) -> Schedule:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from cluster import signals
 from cluster.live.machine import LiveMachine
+from cluster.live.watch import Died, remedy
 from cluster.runs.folder import create, identity, write_scenario
+from shared.errors import Infrastructure
 
 
 @contextlib.contextmanager
@@ -22,18 +24,35 @@ def kept(machine: LiveMachine, folder: Path | None, options: Sequence[str] = ())
     """
     run = identity()
     if folder is None:
-        yield run
+        machine.watch.keeps("")
+        with advised(""):
+            yield run
         return
     with signals.deferred():
         write_scenario(create(folder), machine.scenario, run, options)
-    with salvaged(machine, folder):
+    with advised(str(folder)), salvaged(machine, folder):
         yield run
+
+
+@contextlib.contextmanager
+def advised(logs: str) -> Iterator[None]:
+    """A message about a failure of the run says what to do.
+
+    Args:
+        logs: folder of the run; "": it is not kept.
+    """
+    try:
+        yield
+    except Died as error:
+        raise Died(f"{error}; {remedy(logs, survivable=True)}") from None
+    except Infrastructure as error:
+        raise Infrastructure(f"{error}; {remedy(logs)}") from None
 
 
 @contextlib.contextmanager
 def salvaged(machine: LiveMachine, folder: Path) -> Iterator[None]:
     """Save the logs of the run in this folder, if it does not end as it should."""
-    machine.watch.tell("keeps", str(folder))
+    machine.watch.keeps(str(folder))
     try:
         yield
     except BaseException:

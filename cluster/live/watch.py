@@ -1,4 +1,6 @@
-"""Watches a private Ray from outside of the driver, and words the message about a dead process of Ray.
+"""Watches Ray from outside of the driver, and words the message about a dead process of Ray.
+
+A message about a death has three parts in one line: what died, where (host, process id), and the remedy.
 
 Left out: the watching itself (cluster/cli/parent.py).
 """
@@ -7,29 +9,116 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
+from pathlib import Path
 from time import sleep
-from typing import Literal
+from typing import Literal, NamedTuple
+
+from cluster.live.elsewhere import places
+from shared.errors import Infrastructure, UserMistake
+from shared.journal.runfile import RUN, SUFFIX
+
+
+class Died(Infrastructure):
+    """A process of the machine has died."""
 
 
 class Watch:
-    """Is told what a private Ray consists of; the base class does nothing with it.
+    """Is told what Ray consists of; the base class does nothing with it.
 
     born NAME PID    a process has been started, without which Ray does not work
+    at HOST:PORT     the address of a cluster to which the driver has connected
+    joined NAME PID FIRST  the same, of a cluster's Ray, which is not ours; what is to be done first if it dies
     made FOLDER      a folder has been made, which is removed at the end
     keeps FOLDER     the logs of the run that begins are in this folder
     up               Ray has started
     over             the processes are about to be ended
+
+    Attributes:
+        logs: folder of the last run that is kept; "": there is none.
     """
 
-    def tell(self, event: Literal["born", "made", "keeps", "up", "over"], *about: object) -> None:
+    logs = ""
+
+    def tell(self, event: Literal["born", "at", "joined", "made", "keeps", "up", "over"], *about: object) -> None:
         """One of these has happened."""
 
+    def keeps(self, folder: str) -> None:
+        """A run begins whose logs are in this folder."""
+        self.logs = folder
+        self.tell("keeps", folder)
 
-def died(name: str, pid: int) -> str:
-    """The message about a dead process, with the remedy."""
-    return f"{name} (pid {pid}) on {os.uname().nodename} died; run the command again"
+
+class Process(NamedTuple):
+    """A process of this computer, without which Ray does not work.
+
+    Attributes:
+        first: what is to be done first if it has died; "": nothing.
+    """
+
+    name: str
+    pid: int
+    first: str = ""
+
+    def died(self, logs: str) -> str:
+        """The message about its death.
+
+        Args:
+            logs: as `remedy` takes it.
+        """
+        what = f"{self.first}, then {remedy(logs)}" if self.first else remedy(logs)
+        return f"{self.name} (pid {self.pid}) on {os.uname().nodename} died; {what}"
+
+
+def process_of(program: str, option: str) -> int | None:
+    """The process of this computer that runs a program with this option; None: there is none."""
+    for path in Path("/proc").glob("[1-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            if os.path.basename(words[0]) == program.encode() and option.encode() in words:
+                return int(path.parent.name)
+    return None
+
+
+def has_ended(pid: int) -> bool:
+    """Has a process ended, whether or not its parent has noticed that?"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] in "ZX"
+    except (OSError, ValueError, IndexError):
+        return True
+
+
+def remedy(logs: str, survivable: bool = False) -> str:
+    """What can be done after a death or another failure: continue the run, if there is something to continue.
+
+    Args:
+        logs: folder of the run that was going on; "": there is none.
+        survivable: what died was an actor.
+    """
+    folder = Path(logs)
+    again = "run the command again"
+    if survivable:
+        again += "; `--survive N` lets a run survive N deaths of actors"
+    try:
+        there = places(folder) if logs else {}
+    except UserMistake:
+        there = {}
+    if not logs or (folder / RUN).exists() or not (there or any(map(_has_records, folder.glob(f"*{SUFFIX}")))):
+        return again
+    resume = f"`{shlex.join(['uvmp', 'run', '--resume', logs])}` continues the run"
+    if not there:
+        return resume
+    hosts = " and ".join(sorted({place.host for place in there.values()}))
+    return f"`{shlex.join(['uvmp', 'collect', logs])}` fetches the journals that stay on {hosts}, then {resume}"
+
+
+def _has_records(journal: Path) -> bool:
+    """Has a journal more than its header?"""
+    with contextlib.suppress(OSError), open(journal, "rb") as stream:
+        return bool(stream.readline() and stream.readline())
+    return False
 
 
 def end_group(pid: int) -> None:

@@ -56,32 +56,35 @@ class RayTransport:
     Attributes:
         peers: handle of every actor.
         host_of: node -> the actor that carries it.
+        labels: actor -> what it is, with process and computer; a message about it says so.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.peers: dict[str, Handle] = {}
         self.host_of: dict[str, str] = {}
-        self.refs: list[ray.ObjectRef] = []  # one-way calls; the running thread adds to them, and both threads collect
+        self.labels: dict[str, str] = {}
+        #: one-way calls, and to whom; the running thread adds to them, and both threads collect
+        self.refs: dict[ray.ObjectRef, str] = {}
         self.refs_lock = threading.Lock()
         self.failed: list[str] = []
 
     def begin(self, run: str) -> None:
-        self.refs, self.failed = [], []
+        self.refs, self.failed = {}, []
 
     def ask(self, node: str, frames: bytes) -> bytes:
         try:
             answer: bytes = ray.get(self.peers[self.host_of[node]].admit.remote(frames), timeout=LIMIT_S)
         except ray.exceptions.GetTimeoutError:
-            raise Infrastructure(f"{node} has not answered {self.name} for {LIMIT_S:.0f} s") from None
-        except ray.exceptions.RayActorError as error:
-            raise Infrastructure(f"{node} died: {error}") from None
+            raise Infrastructure(f"{self._label(node)} has not answered {self.name} for {LIMIT_S:.0f} s") from None
+        except ray.exceptions.RayActorError:
+            raise Infrastructure(f"{self._label(node)} died: Ray has lost it") from None
         return answer
 
     def post(self, processor: str, delivery: bytes) -> None:
         ref = self.peers[self.host_of[processor]].deliver.remote(delivery)
         with self.refs_lock:
-            self.refs.append(ref)
+            self.refs[ref] = processor
             many = len(self.refs) >= REAP_EVERY
         if many:
             self._reap()
@@ -93,15 +96,21 @@ class RayTransport:
     def _reap(self) -> None:
         """Collect the results of the one-way calls that have ended."""
         with self.refs_lock:  # ray.wait must have a list that no other thread adds to meanwhile
-            refs, self.refs = self.refs, []
-        done, left = ray.wait(refs, num_returns=len(refs), timeout=0) if refs else ([], [])
+            refs, self.refs = self.refs, {}
+        done, left = ray.wait(list(refs), num_returns=len(refs), timeout=0) if refs else ([], [])
         with self.refs_lock:
-            self.refs += left
+            self.refs |= {ref: refs[ref] for ref in left}
         for ref in done:
             try:
                 ray.get(ref, timeout=LIMIT_S)
+            except ray.exceptions.RayActorError:
+                self.failed.append(f"{self._label(refs[ref])} died: Ray has lost it")
             except Exception as error:
                 self.failed.append(f"{self.name}: a delivery failed: {error}")
+
+    def _label(self, node: str) -> str:
+        name = self.host_of[node]
+        return self.labels.get(name, name)
 
 
 class Meter:
@@ -151,9 +160,9 @@ class NodeActor(Host):
     def __repr__(self) -> str:
         return self.name
 
-    def wire(self, peers: dict[str, Handle], actor_of: dict[str, str]) -> None:
-        """Handles of all actors, and which actor carries which node."""
-        self.ray.peers, self.ray.host_of = peers, actor_of
+    def wire(self, peers: dict[str, Handle], actor_of: dict[str, str], labels: dict[str, str]) -> None:
+        """Handles of all actors, which actor carries which node, and what messages about an actor call it."""
+        self.ray.peers, self.ray.host_of, self.ray.labels = peers, actor_of, labels
 
     def listen(self, secret: bytes, leases: bool) -> Address:
         """Use new sockets from now on, and say where this actor's own is.
@@ -177,6 +186,7 @@ class NodeActor(Host):
         """The sockets of all actors, by name."""
         assert self.sockets is not None
         self.sockets.addresses, self.sockets.host_of = addresses, self.ray.host_of
+        self.sockets.labels = self.ray.labels
 
     def here(self) -> Here:
         """Where this actor runs, and of which source."""

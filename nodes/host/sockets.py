@@ -223,7 +223,7 @@ class Deliveries(Outbound):
                     stream.close()
         except Infrastructure as error:
             if not self.closed:
-                self.transport.fail(f"a delivery to {self.name} failed: it {error}")
+                self.transport.failed.append(f"{self.transport.labels.get(self.name, self.name)} {error}")
 
     def _arrived(self, number: int) -> None:
         while self.sent and self.sent[0][0] <= number:
@@ -240,6 +240,7 @@ class SocketTransport:
 
     Attributes:
         host_of: node -> the host that carries it.
+        labels: host -> what it is, with process and computer; a message about it says so.
         addresses: of all hosts, by name.
         here: of this host.
         run: digest of the identity of the run that is going on.
@@ -250,6 +251,7 @@ class SocketTransport:
     ) -> None:
         self.name, self.secret, self.admit, self.deliver = name, secret, admit, deliver
         self.host_of: dict[str, str] = {}
+        self.labels: dict[str, str] = {}
         self.addresses: dict[str, Address] = {}
         self.here = Address(this_place(), "", None)
         self.run = bytes(8)
@@ -334,7 +336,7 @@ class SocketTransport:
         try:
             return channel.ask(frames)
         except Infrastructure as error:
-            raise Infrastructure(f"{node} {error}") from None
+            raise Infrastructure(f"{self.labels.get(name, node)} {error}") from None
 
     def post(self, processor: str, delivery: bytes) -> None:
         name = self.host_of[processor]

@@ -110,11 +110,17 @@ def pid_of(who: str, parent: int, seen: str) -> int | None:
 
 
 WHO = {
-    "gcs_server": "Ray's control store, GCS (pid {pid}) on {host} died; run the command again",
-    "raylet": "Ray's node process, raylet (pid {pid}) on {host} died; run the command again",
-    "driver": "the driver (pid {pid}) was killed by signal 9; the system does that if memory is short; run the "
-    "command again",
+    "gcs_server": "Ray's control store, GCS (pid {pid}) on {host} died; {remedy}",
+    "raylet": "Ray's node process, raylet (pid {pid}) on {host} died; {remedy}",
+    "driver": "the driver (pid {pid}) on {host} was killed by signal 9; the system does that if memory is short; "
+    "{remedy}",
 }
+AGAIN = "run the command again"
+
+
+def resume(folder: Path) -> str:
+    """The remedy, if there is something to continue."""
+    return f"`uvmp run --resume {folder}` continues the run"
 
 
 def complete(folder: Path) -> bool:
@@ -134,7 +140,9 @@ def test_a_killed_node_ends_it_with_what_it_knows_and_readable_logs(
     end = killed("cpu1", MIDST, tmp_path, monkeypatch, 100)
     assert end.code == end.document["exit"] == Exit.INFRASTRUCTURE
     where = f"(pid {end.victim}) on {os.uname().nodename}"
-    assert end.document["error"]["message"].startswith(f"the actor of cpu1 {where} died: ")
+    message = end.document["error"]["message"]
+    assert message.startswith(f"the actor of cpu1 {where} died: ") and f"uvmp: error: {message}\n" in end.err
+    assert message.endswith(f"; {resume(end.logs[1])}")
     assert len(end.document["runs"]) >= 1
     assert complete(end.logs[0]) and not complete(end.logs[1]) and replays(end.logs[1])
 
@@ -150,7 +158,8 @@ def test_a_killed_node_ends_it_with_what_it_knows_and_readable_logs(
 )
 def test_what_ray_needs_is_killed(who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     end = killed(who, when, tmp_path, monkeypatch, 100 if when == MIDST else 0)
-    why = WHO[who].format(pid=end.victim, host=os.uname().nodename)
+    remedy = resume(end.logs[1]) if when == MIDST else AGAIN
+    why = WHO[who].format(pid=end.victim, host=os.uname().nodename, remedy=remedy)
     assert end.code == Exit.INFRASTRUCTURE == end.document["error"]["exit"], end.err
     assert end.document["error"]["message"] == why and f"uvmp: error: {why}\n" in end.err
     if when == MIDST:
@@ -169,7 +178,9 @@ def test_what_ray_needs_is_killed_at_any_moment(
     """
     records = random.Random(f"{who} {number}").randrange(1, 3000)
     end = killed(who, MIDST, tmp_path, monkeypatch, records, "*")
-    why = WHO[who].format(pid=end.victim, host=os.uname().nodename)
+    last = end.logs[-1]
+    begun = not (last / "run.json").exists() and written(last.parent, last.name) > 1
+    why = WHO[who].format(pid=end.victim, host=os.uname().nodename, remedy=resume(last) if begun else AGAIN)
     assert end.code == Exit.INFRASTRUCTURE and end.document["error"]["message"] == why
     assert all(complete(folder) for folder in end.logs[:-1])
     if any(end.logs[-1].iterdir()):

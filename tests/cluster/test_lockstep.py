@@ -371,7 +371,7 @@ def traced(sessions: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 
 DIES = {
     "cpu1": "the actor of cpu1 (pid {pid}) on {host} died: ",
-    "driver": "the driver (pid {pid}) was killed by signal 9",
+    "driver": "the driver (pid {pid}) on {host} was killed by signal 9",
     "raylet": "Ray's node process, raylet (pid {pid}) on ",
     "gcs_server": "Ray's control store, GCS (pid {pid}) on ",
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -98,10 +99,10 @@ def test_a_driver_that_has_a_verdict_is_believed_even_if_it_then_dies(code: int)
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
             None,
-            "the driver (pid {pid}) was killed by signal 9; the system",
+            "the driver (pid {pid}) on {host} was killed by signal 9; the system",
         ),
-        ("os.abort()", None, "the driver (pid {pid}) was killed by signal 6; run the command again"),
-        ("os._exit(1)", "127.0.0.1:1", "Ray's control store (GCS) at 127.0.0.1:1 died; start the cluster again"),
+        ("os.abort()", None, "the driver (pid {pid}) on {host} was killed by signal 6; run the command again"),
+        ("os._exit(1)", "127.0.0.1:1", "Ray's control store, GCS, at 127.0.0.1:1 died; start the cluster again, then "),
     ],
 )
 def test_a_driver_that_dies_without_a_verdict_is_an_infrastructure_error(
@@ -109,7 +110,7 @@ def test_a_driver_that_dies_without_a_verdict_is_an_infrastructure_error(
 ) -> None:
     """Ray's core ends a driver with exit code 1, which would be a finding."""
     process = start(body, address, ("--json",))
-    why = why.format(pid=driver_of(process))
+    why = why.format(pid=driver_of(process), host=os.uname().nodename)
     code, out, err = ended(process)
     assert code == Exit.INFRASTRUCTURE and err.startswith(f"uvmp: error: {why}") and err.count("\n") == 1
     told = json.loads(out)["error"]
@@ -136,6 +137,22 @@ def test_a_process_of_ray_that_dies_is_told_and_the_driver_asked_to_end() -> Non
         assert err.startswith("uvmp: error: GCS (pid ") and err.endswith(
             f") on {os.uname().nodename} died; run the command again\n"
         )
+
+
+def test_a_process_of_a_clusters_ray_is_watched_and_not_ended() -> None:
+    """The raylet of this computer: Ray's core would end the driver, and not say why. It is not ours to end."""
+    first = "'`ray start --address h:1` starts it again'"
+    body = "import subprocess; p, q = (subprocess.Popen(['sleep', '60']) for _ in range(2)); LINK.tell('at', 'h:1')"
+    body += f"; [LINK.tell('joined', name, each.pid, {first}) for name, each in (('raylet', p), ('GCS', q))]"
+    body += "; print(q.pid, flush=True); LINK.tell('up'); signals.ignore(); p.kill(); time.sleep(20)"
+    process = start(body, "auto")
+    driver_of(process)
+    assert process.stdout is not None
+    other = int(process.stdout.readline())
+    code, _, err = ended(process)
+    what = f"on {os.uname().nodename} died; {first[1:-1]}, then run the command again"
+    assert code == Exit.INFRASTRUCTURE and re.fullmatch(rf"uvmp: error: raylet \(pid \d+\) {what}\n", err)
+    os.kill(other, signal.SIGKILL)
 
 
 def test_what_ends_because_ray_ends_has_not_died() -> None:
@@ -167,8 +184,9 @@ def test_nothing_is_left_of_a_driver_that_is_killed(tmp_path: Path) -> None:
     os.kill(driver, signal.SIGKILL)
     code, _, err = ended(process)
     assert code == Exit.INFRASTRUCTURE and f"see: uvmp postmortem '{tmp_path}/my logs'\n" in err
-    assert f"the driver (pid {driver}) was killed by signal 9" in err
+    assert f"the driver (pid {driver}) on {os.uname().nodename} was killed by signal 9" in err
     assert "the journal of mmu stays on far: /tmp/uvmp-1/mmu.uvmp.jsonl\n" in err
+    assert f"; `uvmp collect '{tmp_path}/my logs'` fetches the journals that stay on far, then `uvmp run --" in err
     assert gone(int(below.read_text(encoding="ascii"))) and not (tmp_path / "ray").exists()
 
 

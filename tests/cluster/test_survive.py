@@ -145,7 +145,7 @@ def test_who_failed_and_was_killed_is_dead_although_it_still_answers(
         os.kill(pid, signal.SIGSTOP)
         actors.stop("halt", spare=[name for name in actors.handles if name != "cpu1"])
         os.kill(pid, signal.SIGCONT)
-    assert actors.gather([actors.handles["cpu1"].here.remote()])[0].pid == pid, "and it answers"
+    assert actors.gather({"cpu1": actors.handles["cpu1"].here.remote()})[0].pid == pid, "and it answers"
     assert actors.dead() == ["cpu1"]
     actors.start(["cpu1"])
     assert actors.dead() == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from nodes.host.here import Here, here
@@ -74,8 +74,8 @@ class ActorsInThreads:
         self.calls.append(method)
         return [getattr(handle, method).remote(*args) for handle in self.handles.values()]
 
-    def gather(self, refs: list[Any], limit_s: float = 0.0) -> list[Any]:
-        return refs
+    def gather(self, refs: Mapping[str, Any], limit_s: float = 0.0) -> list[Any]:
+        return list(refs.values())
 
     def chunks(self, node: str, limit_s: float = 0.0, offset: int = 0) -> Iterator[bytes]:
         while piece := decode(CHUNK, self.handles[self.actor_of[node]].chunk.remote(node, offset)):

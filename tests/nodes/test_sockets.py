@@ -242,12 +242,13 @@ def test_a_dead_host_is_told_at_once(two: Two) -> None:
     two.a.post("b", b"y")
     two.wait("b", 2)
     two.b.close()
+    two.a.labels = {"b": "the actor of b (pid 7) on far"}
     began = time.monotonic()
-    with pytest.raises(Infrastructure, match="b died"):
+    with pytest.raises(Infrastructure, match=r"^the actor of b \(pid 7\) on far died: "):
         two.a.ask("b", b"x")
     two.a.post("b", b"z")
     wait_until(lambda: bool(two.a.failures()))
-    assert any("a delivery to b failed: it died" in why for why in two.a.failures())
+    assert any(why.startswith("the actor of b (pid 7) on far died: ") for why in two.a.failures())
     assert time.monotonic() - began < stream.GREETING_S
 
 

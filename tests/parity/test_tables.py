@@ -28,7 +28,9 @@ def test_an_actor_that_was_started_with_other_source_is_refused(
 
     monkeypatch.setattr(nodes.host.ray, "NodeActor", OtherSource)
     machine = live_machine(scenario("S4").without_errata())
-    with pytest.raises(Infrastructure, match=r"actor cpu0 runs different source: its constants differ from ours"):
+    with pytest.raises(
+        Infrastructure, match=r"of cpu0 \(pid \d+\) on \S+ runs different source: its constants differ from"
+    ):
         machine.run()
 
 
