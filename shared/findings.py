@@ -57,7 +57,8 @@ FINDINGS = {
     "lost-wakeup": Kind("deadlock", "a context sleeps, and no context will wake it"),
     "no-progress": Kind("progress", "contexts keep running but make no progress"),
     "not-ended": Kind(
-        "progress", "the execution has not ended within its limit of operations; that alone is no defect of the kernel"
+        "progress",
+        "the execution has not ended within its limit of operations or time; that alone is no defect of the kernel",
     ),
     "data-race": Kind(
         "race", "two CPUs accessed one field, at least one access was a write, and nothing ordered the accesses"

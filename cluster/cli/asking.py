@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from shared.errors import UserMistake
+from shared.journal.runfile import MAX_SECONDS
 from shared.scenario.yaml import show
 from shared.text import clean
 
@@ -21,7 +22,6 @@ Asked = TypeVar("Asked", bound="Asks")
 Made = Callable[[Callable[[Asked], int]], click.Command]
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 MAX_SEED = 2**32 - 1
-MAX_SECONDS = 7 * 24 * 3600
 MAX_WORKERS = 1024
 
 

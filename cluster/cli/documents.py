@@ -26,8 +26,8 @@ _ONE = (
 )  # fmt: skip
 KEYS = {
     "run": (
-        "scenario", "engine", "errata", "patch", "detect", "strategy", "seed", "followed", "interrupted", "exit",
-        *_ONE, "repeat", "found", "findings", "runs", "error", "expected",
+        "scenario", "engine", "errata", "patch", "detect", "strategy", "seed", "time", "followed", "interrupted",
+        "exit", *_ONE, "repeat", "found", "findings", "runs", "error", "expected",
     ),
     "one of the runs": _ONE,
     "explore": (
@@ -42,14 +42,14 @@ KEYS = {
     ),
     "replay": (
         "scenario", "engine", "errata", "patch", "detect", "results", "finding", "notes", "sites", "operations",
-        "digest", "equal", "unlike", "skipped", "token", "replay", "out", "exit", "expected", "error",
+        "digest", "equal", "unlike", "skipped", "time", "token", "replay", "out", "exit", "expected", "error",
     ),
     "minimize": (
         "scenario", "errata", "patch", "detect", "finding", "operations", "deviations_before", "deviations",
         "preemptions", "windows", "smaller", "token", "replay", "out", "exit", "error",
     ),
     "collect": ("out", "collected", "left", "exit", "error"),
-    "measure": ("patch", "seeds", "scenarios", "interrupted", "exit"),
+    "measure": ("patch", "seeds", "time", "scenarios", "interrupted", "exit"),
 }  # fmt: skip
 
 

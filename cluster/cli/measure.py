@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import monotonic
 
 import click
 
 from cluster import configs
-from cluster.cli.asking import argument, called, option
+from cluster.cli.asking import Duration, argument, called, option
 from cluster.cli.documents import End, Facts, finish, of_patch
 from cluster.cli.options import PatchOptions
 from cluster.cli.output import Output
@@ -32,6 +33,7 @@ class MeasureOptions(PatchOptions):
     seconds: float = option(
         "Measure each speed for this time.", type=click.FloatRange(0.0, 3600.0), default=0.5, show_default=True
     )
+    time: float | None = option("Begin no scenario after this time, as 30s, 5m or 1h.", type=Duration())
 
 
 @called(
@@ -51,9 +53,13 @@ def command(asked: MeasureOptions) -> int:
     chosen = [configs.scenario(name).scenario for name in asked.scenarios or configs.names("scenarios")]
     width = max(len(scenario.id) for scenario in chosen)
     rows: list[Measured] = []
-    interrupted = False
+    interrupted = late = False
+    began = monotonic()
     output.say(_row(HEADS, width), bold=True)
     for number, scenario in enumerate(chosen, 1):
+        late = asked.time is not None and monotonic() - began > asked.time
+        if late:
+            break
 
         def note(what: str, about: str = f"{scenario.id}, {number} of {len(chosen)}") -> None:
             output.step(f"measuring {about}: {what}")
@@ -64,8 +70,15 @@ def command(asked: MeasureOptions) -> int:
             interrupted = True
             break
         output.say(_row(_cells(rows[-1]), width))
+    if late:
+        output.say(f"not ended within {asked.time:,g} s, the limit (--time): {len(rows)} of {len(chosen)} scenarios")
     code = Exit.INTERRUPTED if interrupted else Exit.NO_FINDING
-    facts: Facts = {**of_patch(), "seeds": asked.seeds, "scenarios": [_document(row) for row in rows]}
+    facts: Facts = {
+        **of_patch(),
+        "seeds": asked.seeds,
+        "time": asked.time,
+        "scenarios": [_document(row) for row in rows],
+    }
     return finish(output, "measure", End(code, interrupted=interrupted), facts)
 
 

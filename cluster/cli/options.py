@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from cluster import configs
-from cluster.cli.asking import Asks, address, flag, option, refuse
+from cluster.cli.asking import Asks, Duration, address, flag, option, refuse
 from nodes.host.transport import KINDS, Kind
 from shared.errors import UserMistake
 from shared.patch import current
@@ -82,6 +82,16 @@ class KeptOptions(Options):
 
     out: str | None = option("Keep the run in folder DIR, which must not exist yet.", metavar="DIR")
     expect: bool = flag("Exit with 0 if the scenario's expectation holds, else with 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedOptions(KeptOptions):
+    """The options of commands that perform a run, in any engine."""
+
+    time: float | None = option(
+        "End a run after this time, as 30s, 5m or 1h; default: never. It is told as not ended, and can be continued "
+        "(uvmp run --resume).", type=Duration(),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,18 +8,27 @@ from pathlib import Path
 from cluster.cli import describe
 from cluster.cli.asking import argument, called, flag, option
 from cluster.cli.documents import End, finish, of_outcome, of_scenario
-from cluster.cli.options import Chosen, KeptOptions, LiveOptions, must_expect_something, new_folder, refuse_live_options
+from cluster.cli.options import (
+    Chosen,
+    LiveOptions,
+    TimedOptions,
+    must_expect_something,
+    new_folder,
+    refuse_live_options,
+)
 from cluster.cli.output import Output
 from cluster.cli.schedules import schedule_of
+from cluster.runs.clock import Clock
 from cluster.runs.folder import keep, write_live
 from cluster.runs.outcome import Outcome
+from cluster.runs.parity import parity
 from cluster.runs.token import Token
 from shared.errors import Exit, UserMistake
 from shared.text import counted
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReplayOptions(KeptOptions, LiveOptions):
+class ReplayOptions(TimedOptions, LiveOptions):
     """The argument and the options of `uvmp replay`."""
 
     what: str = argument(metavar="TOKEN|RUN")
@@ -44,10 +53,9 @@ def command(asked: ReplayOptions) -> int:
     output = Output(asked.as_json)
     schedule = schedule_of(output, asked.what, asked.scenario, asked.lenient, asked)
     chosen = schedule.chosen
-    if asked.live and schedule.cut:
-        raise UserMistake(
-            "a session was ended here while contexts could go on; only sim can stop there", field="--live"
-        )
+    if asked.live and (schedule.cut or schedule.late is not None):
+        what = "a session" if schedule.late is None else "the run"
+        raise UserMistake(f"{what} was ended here while contexts could go on; only sim can stop there", field="--live")
     if asked.expect:
         must_expect_something(chosen.scenario)
     folder = new_folder(asked.out)
@@ -59,24 +67,30 @@ def command(asked: ReplayOptions) -> int:
         check(asked, chosen.scenario)
 
     describe.introduce(output, chosen.scenario)
-    sim = schedule.replay(strict=not asked.lenient)
+    sim = schedule.replay(strict=not asked.lenient, time_s=asked.time)
+    whole = sim.late == schedule.late
     if sim.skipped:
         output.say(_first_divergence(sim, schedule.token), fg="yellow")
-    sim.token = None if sim.skipped else schedule.token
-    if asked.live:
+    sim.token = None if sim.skipped or not whole else schedule.token
+    if asked.live and whole:
         last = _follow(output, asked, chosen, sim, folder)
     else:
         last = sim
         keep(folder, chosen.scenario, sim, chosen.options)
 
-    digests = {} if schedule.digest is None else {"kept": schedule.digest}
-    digests |= {"sim": sim.digest, last.engine: last.digest}
+    digests = {} if schedule.digest is None or not whole else {"kept": schedule.digest}
+    digests |= {"sim": sim.digest} if last.late != sim.late else {"sim": sim.digest, last.engine: last.digest}
     describe.results(output, chosen.scenario, last.results)
     describe.finding_or_none(output, last.finding)
     describe.say_sites(output, chosen.scenario, sim.sites)
     output.say(f"{sim.operations:,} operations")
     equal = _say_digests(output, digests)
-    unlike = schedule.unlike(sim.finding)
+    if last.late != sim.late:
+        last.parity = parity(chosen.scenario, last)
+        output.say(f"digest live  {last.digest}")
+        output.say(f"             {last.parity}, of {counted(last.operations, 'operation')}")
+        equal = equal and last.parity.equal
+    unlike = schedule.unlike(sim.finding) if whole else None
     if unlike is not None:
         output.say(unlike, fg="red")
         equal = False
@@ -88,7 +102,7 @@ def command(asked: ReplayOptions) -> int:
     line = None if schedule.token is None else chosen.replay_line(schedule.token)
     there = of_outcome(chosen, last)
     facts = {**of_outcome(chosen, sim), **{key: there[key] for key in ("engine", "results", "finding", "out")}}
-    facts |= {"digest": digests, "equal": equal, "unlike": unlike, "token": token, "replay": line}
+    facts |= {"time": asked.time, "digest": digests, "equal": equal, "unlike": unlike, "token": token, "replay": line}
     return finish(output, "replay", end, of_scenario(chosen.scenario), facts)
 
 
@@ -104,9 +118,10 @@ def _follow(output: Output, asked: ReplayOptions, chosen: Chosen, sim: Outcome, 
 
     with booted(output, chosen.scenario, asked) as machine:
         with kept(machine, folder, chosen.options) as name:
-            run = machine.run(follow=sim.journals, out=folder, identity=name)
+            clock = None if asked.time is None else Clock(asked.time)
+            run = machine.run(follow=sim.journals, out=folder, clock=clock, identity=name)
         output.note(f"followed {run.operations:,} operations in {run.seconds:.2f} s")
-        run.token = sim.token
+        run.token = sim.token if run.late is None else None
         write_live(folder, chosen.scenario, name, run, chosen.options)
     return run
 

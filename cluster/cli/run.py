@@ -15,9 +15,10 @@ from cluster.boot import prepare
 from cluster.cli import describe
 from cluster.cli.asking import argument, called, flag, option, refuse, seed
 from cluster.cli.documents import End, Facts, document, finish, of_outcome, of_scenario
-from cluster.cli.options import Chosen, KeptOptions, LiveOptions, choose, new_folder, refuse_live_options
+from cluster.cli.options import Chosen, LiveOptions, TimedOptions, choose, new_folder, refuse_live_options
 from cluster.cli.output import Output, Style
 from cluster.cli.start import Start, start_of
+from cluster.runs.clock import Clock
 from cluster.runs.folder import keep, write_live
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import continued, recorded
@@ -36,13 +37,13 @@ DEFAULT = click.core.ParameterSource.DEFAULT
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(KeptOptions, LiveOptions):
+class RunOptions(TimedOptions, LiveOptions):
     """The argument and the options of `uvmp run`."""
 
     scenario: str | None = argument(required=False)
     resume: str | None = option(
-        "Continue the run of this folder, which was killed: follow its logs to their last consistent cut, then run "
-        "freely. --out keeps the whole run.", metavar="RUN",
+        "Continue the run of this folder, which was killed or ended: follow its logs to their last consistent cut, "
+        "then run freely. --out keeps the whole run.", metavar="RUN",
     )  # fmt: skip
     engine: str = option(
         "sim: in this process; live: on Ray actors, which are processes that run freely.",
@@ -98,7 +99,8 @@ class Runs:
     ("uvmp run S3a --json", ""),
     ("uvmp run S3a-shipped --engine live --repeat 20", "count findings on a machine that runs freely"),
     ("uvmp run my.yaml --strategy random --out runs/mine", "run your own scenario, and keep the run in a folder"),
-    ("uvmp run --resume runs/mine --out runs/whole", "continue a run that was killed"),
+    ("uvmp run my.yaml --time 30s --out runs/mine", "end it after half a minute"),
+    ("uvmp run --resume runs/mine --out runs/whole", "continue a run that was killed or ended"),
 )
 def command(asked: RunOptions) -> int:
     """Run SCENARIO once, or --repeat it.
@@ -188,6 +190,7 @@ def _sim(runs: Runs, out: Path | None) -> Generator[Outcome, None, None]:
     asked, chosen = runs.asked, runs.chosen
     scenario = chosen.scenario
     sim = Sim(*prepare(scenario))
+    sim.time_s = asked.time
     chooser = make(asked.strategy or "stay", asked.seed, scenario.bound.depth)
     if runs.start is not None:
         chooser = continued(sim.machine, runs.start.journals, chooser)
@@ -195,7 +198,7 @@ def _sim(runs: Runs, out: Path | None) -> Generator[Outcome, None, None]:
         sim.execute(chooser, record=True)
         outcome = recorded(sim)
         token = token_of(scenario, outcome.deviations)
-        outcome.token = token if len(str(token)) <= MAX_TOKEN else None
+        outcome.token = token if outcome.late is None and len(str(token)) <= MAX_TOKEN else None
         keep(runs.folder(out, number), scenario, outcome, chosen.options)
         yield outcome
 
@@ -216,7 +219,8 @@ def _live(output: Output, runs: Runs, out: Path | None) -> Generator[Outcome, No
             folder = runs.folder(out, number)
             with kept(machine, folder, runs.chosen.options) as name:
                 surviving = Surviving(machine, asked.survive or 0, output.note)
-                outcome = surviving.run(follow, folder, asked.seed + number - 1, name)
+                clock = None if asked.time is None else Clock(asked.time)
+                outcome = surviving.run(follow, folder, asked.seed + number - 1, name, clock)
             if not asked.no_check:
                 outcome.parity = parity(scenario, outcome)
             if outcome.parity is None or outcome.parity.equal:
@@ -336,6 +340,7 @@ def _facts(runs: Runs) -> Facts:
     asked, chosen = runs.asked, runs.chosen
     documents = [{**of_outcome(chosen, run), "replay": _again(chosen, run)} for run in runs.outcomes]
     facts: Facts = {"strategy": (asked.strategy or "stay") if asked.engine == "sim" else None, "seed": asked.seed}
+    facts["time"] = asked.time
     if runs.start is not None:
         facts["followed"] = operations(runs.start.journals)
     if asked.repeat is None:

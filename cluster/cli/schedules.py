@@ -18,7 +18,7 @@ from shared.errors import LogIncomplete, UserMistake
 from shared.findings import Finding
 from shared.journal.cut import cut_short, digested
 from shared.journal.record import Journals, digest, holes
-from shared.journal.runfile import PATCH, is_sealed, options_of, patch_of
+from shared.journal.runfile import PATCH, Late, is_sealed, late_of, options_of, patch_of
 from shared.patch import current
 from shared.scenario.model import Scenario
 from shared.scenario.yaml import show
@@ -37,6 +37,7 @@ class Schedule:
         digest: of the run in the folder; None for a token.
         finding: as the folder has it, if it is `recorded`.
         cut: the run in the folder was ended while contexts could continue.
+        late: it was ended because its time was over.
     """
 
     chosen: Chosen
@@ -46,16 +47,20 @@ class Schedule:
     finding: dict[str, object] | None = None
     recorded: bool = False
     cut: bool = False
+    late: Late | None = None
 
-    def replay(self, strict: bool) -> Outcome:
+    def replay(self, strict: bool, time_s: float | None = None) -> Outcome:
         """Run the schedule in sim.
+
+        Args:
+            time_s: seconds that it may take; None: any.
 
         Raises: Diverged - a step of it cannot happen; of a token, only if it is `strict`. LogIncomplete.
         """
         if self.token is not None:
-            return replay(self.chosen.scenario, list(self.token.deviations), strict)
+            return replay(self.chosen.scenario, list(self.token.deviations), strict, time_s)
         assert self.journals is not None
-        return replay_journals(self.chosen.scenario, self.journals, self.cut)
+        return replay_journals(self.chosen.scenario, self.journals, self.cut, self.late, time_s)
 
     def unlike(self, replayed: Finding | None) -> str | None:
         """How the finding of the replay differs from that of the folder, in words; None if it does not."""
@@ -132,9 +137,10 @@ def _folder(output: Output, what: str, lenient: bool) -> Schedule:
     if lenient and difference and isinstance(token, str):
         return Schedule(chosen, parse(token))
     must_know(run, scenario)
-    wanted = str(about.get("digest"))
-    part = _told_of(run, wanted, scenario.limit)
-    return Schedule(chosen, None, part, wanted, run.finding()[0], recorded=True, cut=about.get("cut") is True)
+    wanted, late = str(about.get("digest")), late_of(about)
+    part = _told_of(run, wanted, scenario.limit if late is None else late.operations)
+    finding, cut = run.finding()[0], about.get("cut") is True
+    return Schedule(chosen, None, part, wanted, finding, recorded=True, cut=cut, late=late)
 
 
 def refuse_program(run: Run, scenario: Scenario) -> None:

@@ -1,12 +1,13 @@
 """The live engine: the machine's nodes in Ray actors, running freely or following a schedule.
 
-A run starts from the image that the setup made in `sim`. It ends at a finding, when the machine is at rest, or at the
-limit of operations. It is judged from the reports and the journals of the nodes. A time-out alone decides nothing: a
-machine is at rest when two successive polls show the same counts, every processor waits with an empty inbox, and every
-delivery has arrived.
+A run starts from the image that the setup made in `sim`. It ends at a finding, when the machine is at rest, or at a
+limit of operations or of time. It is judged from the reports and the journals of the nodes. That nothing is heard for a
+while decides nothing: a machine is at rest when two successive polls show the same counts, every processor waits with
+an empty inbox, and every delivery has arrived.
 
 Nodes do not run in lockstep, so they continue for a moment when a free run is stopped. Therefore its journals are cut,
-to the operations before the finding or to the limit of operations, and the run is judged after the cut.
+to the operations before the finding or to the limit of operations, and the run is judged after the cut. Of a run whose
+time is over, free or not, the judged part is the last consistent cut.
 
 Journals stay on the disk. The driver goes through their files as often as it must, and keeps no records.
 """
@@ -29,10 +30,11 @@ from cluster.live.elsewhere import left
 from cluster.live.logs import Logs
 from cluster.live.watch import Died, Watch
 from cluster.machine import sites_of
+from cluster.runs.clock import Clock
 from cluster.runs.folder import cannot_write
 from cluster.runs.folder import identity as new_identity
 from cluster.runs.outcome import Outcome
-from cluster.runs.replay import followed
+from cluster.runs.replay import beginning, followed
 from nodes.build import build_threads
 from nodes.host.admit import ANYBODY
 from nodes.host.private import make_folder
@@ -45,6 +47,7 @@ from shared.findings import Finding
 from shared.journal.cut import judged
 from shared.journal.order import events_after, in_order, outline_of
 from shared.journal.record import Journals, choice_of, digest
+from shared.journal.runfile import Late
 from shared.patch import current
 from shared.scenario.model import Scenario
 from shared.scenario.pack import pack_scenario
@@ -54,8 +57,8 @@ from shared.wire.tables import differing, tables
 
 #: between two polls: at first, and at most. Each poll costs every actor a call, and takes that from the run.
 FIRST_POLL_S, POLL_S = 0.005, 0.1
-RUN_LIMIT_S = 300.0
-STALL_S = 20.0
+#: nothing happens for so long: in a run that follows a schedule or has frames held back, and in any run
+STALL_S, LOST_S = 20.0, 300.0
 
 
 class Beginning(NamedTuple):
@@ -70,17 +73,20 @@ class Progress:
     Args:
         limit: operations that a run may have which follows no schedule to its end.
         following: it follows a schedule to its end.
-        run_limit_s: seconds that it may take.
+        clock: the time that it may take; None: any.
 
     Attributes:
-        endless: it has ended because it did not come to an end by itself.
+        endless: it has ended because it did not come to an end by itself: at its limit of operations.
+        late: the same, because its time was over.
         quiet: if the next poll is the same as the last, it is at rest.
+        polls: the last ones.
     """
 
-    def __init__(self, limit: int, following: bool, run_limit_s: float):
-        self.limit, self.following, self.run_limit_s = limit, following, run_limit_s
-        self.endless = self.quiet = False
+    def __init__(self, limit: int, following: bool, clock: Clock | None = None):
+        self.limit, self.following, self.clock = limit, following, clock
+        self.endless = self.late = self.quiet = False
         self.began = self.changed = monotonic()
+        self.polls: list[Poll] = []
         self.counts: list[tuple[dict[str, int], int, int]] = []
 
     def has_ended(self, polls: list[Poll]) -> bool:
@@ -88,6 +94,7 @@ class Progress:
 
         Raises: Diverged - the schedule cannot be followed; UserMistake - a patch has failed; Infrastructure.
         """
+        self.polls = polls
         for error in (error for poll in polls for error in poll.errors):
             raise _error(error)
         for divergence in (divergence for poll in polls for divergence in poll.diverged):
@@ -105,15 +112,18 @@ class Progress:
                 return True
         if (has_finding or at_rest) and not on_its_way:
             return True
-        if self.following or on_its_way:
-            if not same:
-                self.changed = monotonic()
-            elif monotonic() - self.changed > STALL_S:
-                cpu, k, ctx = behind[0] if behind else ("a node", 0, "?")
-                raise Diverged(f"{ctx} to perform operation {k + 1} of {cpu}", "no node admits an operation")
-        if monotonic() - self.began > self.run_limit_s:
-            raise Infrastructure(f"the run has not ended after {self.run_limit_s:.0f} s")
-        return False
+        if not same:
+            self.changed = monotonic()
+        still_s = monotonic() - self.changed
+        if still_s > STALL_S and (self.following or on_its_way):
+            cpu, k, ctx = behind[0] if behind else ("a node", 0, "?")
+            raise Diverged(f"{ctx} to perform operation {k + 1} of {cpu}", "no node admits an operation")
+        if still_s > LOST_S:
+            raise Infrastructure(
+                f"no node has admitted an operation for {LOST_S:.0f} s, and the machine is not at rest"
+            )
+        self.late = self.clock is not None and not has_finding and not self.quiet and self.clock.is_over()
+        return self.late
 
 
 class LiveMachine:
@@ -172,7 +182,7 @@ class LiveMachine:
         follow: Journals | Beginning | None = None,
         out: Path | None = None,
         seed: int = 0,
-        run_limit_s: float = RUN_LIMIT_S,
+        clock: Clock | None = None,
         identity: str | None = None,
     ) -> Outcome:
         """Run once.
@@ -182,6 +192,7 @@ class LiveMachine:
                 end; None: free-running.
             out: folder for the journal files (default: a temporary one, which the next run removes).
             seed: of the processors' choices among runnable LWPs.
+            clock: the time that it may take; None: any.
             identity: of the run, for the journals' headers; None: its number on this machine.
 
         Raises: Diverged - the schedule cannot be followed, or sim cannot follow a run that was ended; Infrastructure.
@@ -195,13 +206,14 @@ class LiveMachine:
         self.logs = Logs(self.actors, self.scenario.machine.nodes, folder)
         refusal = self.load(self.logs, identity or name, follow, seed)
         level = refusal.level(self.scenario.detect) if refusal is not None else "off"
-        last: list[Poll] | None = []
+        late_s: float | None = None
         if level != "stop":
             self.actors.call("start")
-            last = self.until_quiet(strict, run_limit_s)
+            progress = self.until_quiet(strict, clock)
+            late_s = clock.seconds if clock is not None and progress.late else None
+            if progress.endless or progress.late or any(poll.has_finding for poll in progress.polls):
+                self._halt()
         seconds = monotonic() - began
-        if last is None or any(poll.has_finding for poll in last):
-            self._halt()
         hosts = self.states()
         self.actors.call("finish")
         journals, unkept = self.logs.collect(self.scratch)
@@ -217,27 +229,34 @@ class LiveMachine:
         if level == "stop":
             run.finding = refusal
         else:
-            self._judge(run, self._whole(hosts), not strict)
+            self._judge(run, self._whole(hosts), not strict, late_s)
             if refusal is not None and level == "note":
                 run.notes.insert(0, refusal)
         run.digest = digest(run.journals)
         return run
 
-    def _judge(self, run: Outcome, state: MachineState, free: bool) -> None:
+    def _judge(self, run: Outcome, state: MachineState, free: bool, late_s: float | None) -> None:
         """The outcome of the run; cuts its journals if necessary.
+
+        Args:
+            late_s: seconds that it was given, if its time was over.
 
         Raises: Diverged - it was ended, and sim cannot perform what it has performed.
         """
         detect, limit = self.scenario.detect, self.scenario.limit
         outline, whole = outline_of(run.journals), run.journals
-        if free:
+        if late_s is not None and not outline.told["finding"]:
+            run.journals = beginning(self.scenario, whole)
+        elif free or late_s is not None:
             run.journals = judged(whole, limit, outline)
         if run.journals is not whole:
             outline = outline_of(run.journals)
         run.operations = outline.operations
         findings = {word: [Finding(**record["finding"]) for record in told] for word, told in outline.told.items()}
-        if not findings["finding"] and run.operations >= limit:  # (the nodes' state is of a moment later)
-            sim = followed(self.scenario, run.journals)
+        if late_s is not None and not findings["finding"] and run.operations < limit:
+            run.late = Late(run.operations, late_s)
+        if not findings["finding"] and (run.late is not None or run.operations >= limit):
+            sim = followed(self.scenario, run.journals, late=run.late)  # (the nodes' state is of a moment later)
             run.finding, run.notes, run.results = sim.finding, list(sim.notes), sim.results
             run.sites, run.counters = dict(sim.sites), dict(sim.counters)
             return
@@ -325,21 +344,22 @@ class LiveMachine:
             sleep(pause)
             pause = min(2 * pause, POLL_S)
 
-    def until_quiet(self, following: bool, run_limit_s: float = RUN_LIMIT_S) -> list[Poll] | None:
-        """Poll until the run has ended; returns the last poll, or None if the run does not end.
+    def until_quiet(self, following: bool, clock: Clock | None = None) -> Progress:
+        """Poll until the run has ended, or has to be ended; returns how that has come.
 
         Args:
             following: it follows a schedule, to the end of that.
+            clock: the time that it may take; None: any.
 
         Raises: Diverged - it cannot; Infrastructure.
         """
-        progress = Progress(self.scenario.limit, following, run_limit_s)
+        progress = Progress(self.scenario.limit, following, clock)
         pause = FIRST_POLL_S
-        while not progress.has_ended(polls := self.poll()):
-            self.on_poll(monotonic() - progress.began, polls)
+        while not progress.has_ended(self.poll()):
+            self.on_poll(monotonic() - progress.began, progress.polls)
             sleep(FIRST_POLL_S if progress.quiet else pause)
             pause = min(1.5 * pause, POLL_S)
-        return None if progress.endless else polls
+        return progress
 
     def states(self) -> list[HostState]:
         """The state of every host at the end."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from cluster.live.logs import Logs
 from cluster.live.machine import Beginning, LiveMachine
+from cluster.runs.clock import Clock
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import beginning
 from shared.errors import Infrastructure
@@ -45,8 +46,13 @@ class Surviving:
     aside: list[Path] = field(default_factory=list)
     known: Logs | None = None
 
-    def run(self, follow: Beginning | None, out: Path | None, seed: int, identity: str) -> Outcome:
+    def run(
+        self, follow: Beginning | None, out: Path | None, seed: int, identity: str, clock: Clock | None = None
+    ) -> Outcome:
         """Run once, as `LiveMachine.run` does.
+
+        Args:
+            clock: the time that all attempts may take together; None: any.
 
         Raises: Infrastructure - an actor has died once too often, or it is something else; Diverged.
         """
@@ -56,7 +62,7 @@ class Surviving:
                 if self.dead:
                     self.machine.actors.start(self.dead)
                     self.dead = []
-                outcome = self.machine.run(follow, out, seed, identity=identity)
+                outcome = self.machine.run(follow, out, seed, clock, identity)
                 break
             except Infrastructure as error:
                 if not left:

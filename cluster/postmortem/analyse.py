@@ -53,7 +53,7 @@ from shared.journal.cut import cut_short, digested
 from shared.journal.deviation import Deviation
 from shared.journal.order import linearize
 from shared.journal.record import Journals, Record, choice_of, digest, holes, names_of
-from shared.journal.runfile import RUN
+from shared.journal.runfile import RUN, late_of
 from shared.text import clean
 from shared.uvm.structs import uvmexp
 
@@ -296,7 +296,8 @@ def _integrity(pm: Postmortem, run: Run, sequence: Sequence) -> None:
     pm.digest = _digest(run.journals)
     wanted = _dict(run.run).get("digest")
     if isinstance(wanted, str) and wanted and not pm.holes and not run.torn:
-        limit = 1 << 62 if run.loaded is None else run.loaded.limit
+        late = late_of(_dict(run.run))
+        limit = 1 << 62 if run.loaded is None else run.loaded.limit if late is None else late.operations
         past = None if wanted == pm.digest else digested(run.journals, wanted, limit)
         if wanted == pm.digest:
             pm.digest_checked = True

@@ -18,6 +18,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from cluster.runs.outcome import Outcome
@@ -173,6 +174,7 @@ def _finish(path: Path, scenario: Scenario, run: str, outcome: Outcome, options:
         files: name -> SHA-256; `scenario_sum`: of scenario.json.
         versions: what has to be the same for a run to be the same.
         cut: the run was ended while contexts could continue; else it is not there.
+        late: the run was ended because its time was over, after so many operations and seconds; else it is not there.
     """
     token, shortened, finding = outcome.token, outcome.shortened, outcome.finding
     names = {file.name for file in path.iterdir() if file.name.endswith(SUFFIX)}
@@ -204,6 +206,8 @@ def _finish(path: Path, scenario: Scenario, run: str, outcome: Outcome, options:
     }
     if outcome.cut:
         body["cut"] = True
+    if outcome.late is not None:
+        body["late"] = asdict(outcome.late)
     _write_json(path / RUN, sealed(json.loads(json.dumps(body))))
 
 

@@ -10,6 +10,7 @@ from shared.errors import ProjectBug
 from shared.findings import Finding
 from shared.journal.deviation import Deviation
 from shared.journal.record import Journals
+from shared.journal.runfile import Late
 from shared.scenario.model import Results
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class Outcome:
         folder: where the journals' files are, if they were kept.
         unkept: why the run could not be kept, though it should be.
         cut: it was ended while contexts could continue, and is judged only by what it had performed.
+        late: it was ended because its time was over; None: it was not.
     """
 
     finding: Finding | None
@@ -57,6 +59,7 @@ class Outcome:
     folder: Path | None = None
     unkept: ProjectBug | None = None
     cut: bool = False
+    late: Late | None = None
 
     @property
     def engine(self) -> str:

@@ -40,7 +40,7 @@ class Parity:
 def parity(scenario: Scenario, run: Outcome) -> Parity:
     """Replay a live run's journals in sim, and compare all that the digest covers, record by record."""
     try:
-        followed(scenario, run.journals)
+        followed(scenario, run.journals, late=run.late)
     except (Diverged, LogIncomplete) as error:
         return Parity(None, False, str(error))
     return Parity(run.digest, True)
@@ -49,10 +49,12 @@ def parity(scenario: Scenario, run: Outcome) -> Parity:
 def token_of_live(scenario: Scenario, run: Outcome) -> Token | None:
     """A token with the finding of a live run; None if there is no finding, or sim has no such finding.
 
+    A run that was ended because its time was over has none: a token's schedule goes on to its end.
+
     The journals' order is run in sim, which notes its deviations from the
     default schedule; they are shortened, and tried once more as a user would.
     """
-    if run.finding is None:
+    if run.finding is None or run.late is not None:
         return None
     try:
         once = followed(scenario, run.journals)

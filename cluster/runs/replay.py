@@ -17,52 +17,79 @@ from cluster.sim.engine import Sim
 from nodes.build import build_threads
 from shared.errors import Diverged
 from shared.journal.cut import consistent
+from shared.journal.cut import cut as first
 from shared.journal.deviation import Deviation
 from shared.journal.order import Operations, events_after, linearize, outline_of
 from shared.journal.record import Journal, Journals, Record, digest, essence
+from shared.journal.runfile import Late
 from shared.scenario.model import Scenario
 
 
-def replay(scenario: Scenario, deviations: list[Deviation], strict: bool = True) -> Outcome:
+def replay(
+    scenario: Scenario, deviations: list[Deviation], strict: bool = True, time_s: float | None = None
+) -> Outcome:
     """Run a token's schedule once, recorded.
+
+    Args:
+        time_s: seconds that it may take; None: any.
 
     Raises: Diverged - a deviation cannot be taken (unless not `strict`).
     """
     machine, image = prepare(scenario)
     sim = Sim(machine, image, granularity="access")  # a deviation may be at any operation
+    sim.time_s = time_s
     strategy = Deviate(deviations, strict)
     sim.execute(strategy, record=True)
+    if sim.late:
+        return recorded(sim, strategy.skipped)
     strategy.finish()
     return recorded(sim, strategy.skipped + list(reversed(strategy.left)))
 
 
-def replay_journals(scenario: Scenario, journals: Journals, cut: bool = False) -> Outcome:
+def replay_journals(
+    scenario: Scenario,
+    journals: Journals,
+    cut: bool = False,
+    late: Late | None = None,
+    time_s: float | None = None,
+) -> Outcome:
     """Run the operations of a live run's journals in an order they allow; the outcome has these journals, and no copy.
 
     Args:
         cut: contexts may be able to continue behind the last one.
+        late: the run was ended because its time was over.
+        time_s: seconds that this may take; None: any.
 
     Raises: Diverged, LogIncomplete.
     """
-    sim = followed(scenario, journals, cut)
+    sim = followed(scenario, journals, cut, late, time_s)
+    if sim.late and late is None:
+        journals = first(journals, sim.steps)
     once = recorded(sim, journals={node: journals.get(node, ()) for node in scenario.machine.nodes})
     once.cut = sim.execution.abandoned
     return once
 
 
-def followed(scenario: Scenario, journals: Journals, cut: bool = False) -> Sim:
+def followed(
+    scenario: Scenario,
+    journals: Journals,
+    cut: bool = False,
+    late: Late | None = None,
+    time_s: float | None = None,
+) -> Sim:
     """As `replay_journals`; returns the simulator as the run has left it. A record is compared, and not kept.
 
     Raises: Diverged, LogIncomplete.
     """
     machine, image = prepare(scenario)
     sim = Sim(machine, image, granularity="access")
+    sim.ends_at, sim.time_s = (None, time_s) if late is None else (late.operations, late.seconds)
     alike = {node: Alike(journals.get(node, ())) for node in {*machine.nodes, *journals}}
     sim.journal = lambda node: Journal(node, keep=False, watch=alike[node].add)
     outline = outline_of(journals)
     order = Order(machine.threads, Operations(journals, outline), events_after(journals, outline=outline), cut)
     sim.execute(order, record=True)
-    _refuse(alike)
+    _refuse(alike, whole=late is not None or not sim.late)
     return sim
 
 
@@ -144,10 +171,10 @@ def compare(wanted: Journals, replayed: Journals, behind: Mapping[str, int] | No
     _refuse(alike)
 
 
-def _refuse(alike: Mapping[str, Alike]) -> None:
-    """Diverged, unless all nodes have the records that they should have."""
+def _refuse(alike: Mapping[str, Alike], whole: bool = True) -> None:
+    """Diverged, unless all nodes have the records that they should have; if not `whole`, without some at the end."""
     for node in sorted(alike):
-        wrong = alike[node].finish()
+        wrong = alike[node].finish() if whole else alike[node].wrong
         if wrong is not None:
             number, expected, actual = wrong
             raise Diverged(_in_words(node, number, expected), _in_words(node, number, actual))
@@ -180,4 +207,5 @@ def recorded(sim: Sim, skipped: Sequence[Deviation] = (), journals: Journals | N
         operations=sim.steps,
         deviations=list(sim.deviations),
         skipped=list(skipped),
+        late=Late(sim.steps, sim.time_s) if sim.late and sim.time_s is not None else None,
     )

@@ -15,6 +15,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import Any
 
 from cluster.machine import Machine, sites_of
@@ -26,7 +27,17 @@ from nodes.node import Node
 from shared.detectors.oracle import Oracle, WordAccess
 from shared.detectors.provenance import MOVES, innermost
 from shared.detectors.race import TRACKED, RaceDetector, Watch
-from shared.detectors.verdict import came_before, endless, judge, no_end, promise, refused, sort_out
+from shared.detectors.verdict import (
+    came_before,
+    endless,
+    judge,
+    no_end,
+    of_operations,
+    out_of_time,
+    promise,
+    refused,
+    sort_out,
+)
 from shared.errors import PortDead
 from shared.findings import Finding
 from shared.journal.deviation import Deviation
@@ -43,6 +54,8 @@ NOBODY = Thread("", "", lambda: None)
 NOBODY.order = -1
 #: objects that are made, and not given back, between two looks of the garbage collector
 COLLECT_EVERY = 1_000_000
+#: operations between two looks at the clock; a power of two
+LOOK_EVERY = 64
 
 
 class Server:
@@ -84,6 +97,8 @@ class Sim(Scheduling):
 
     Attributes:
         journal: makes the journal of a node, for a run that is recorded.
+        time_s: seconds that a run may take that is recorded; None: any.
+        ends_at: number of operations behind which the time of the next run is over, as that of another one was.
     """
 
     def __init__(
@@ -98,6 +113,10 @@ class Sim(Scheduling):
         super().__init__(machine, image is None, set() if racy is None else racy, granularity == "access", limit)
         self.image_ = image
         self.journal: Callable[[str], Journal] = Journal
+        self.most = limit
+        self.time_s: float | None = None
+        self.ends_at: int | None = None
+        self.began_s = 0.0
         self.servers: dict[str, Server] = {}
         self.shards: dict[tuple[str, str], Server] = {}
         self.patch: Patch | None = None
@@ -121,6 +140,7 @@ class Sim(Scheduling):
         if not strategy.new_execution():
             raise SearchOver
         self._restore()
+        self.began_s, self.limit = monotonic(), self.most if self.ends_at is None else min(self.most, self.ends_at)
         self.journals = {name: self.journal(name) for name in self.machine.nodes} if record else None
         execution = self.execution = self._new_execution(strategy, record)
         self._fill_pool()
@@ -149,7 +169,7 @@ class Sim(Scheduling):
         if self.crash is None and not self.booting:
             self._verdicts()
         elif self.execution.ended:
-            self.finding = no_end(self.machine.state(self.heap), self.limit)
+            self.finding = no_end(self.machine.state(self.heap), of_operations(self.limit))
         self.dead = True
         for thread in self.threads.values():
             if thread.glet is not None:
@@ -229,8 +249,15 @@ class Sim(Scheduling):
             self.judged.remember(known)
         return findings
 
+    @property
+    def late(self) -> bool:
+        """Was this execution ended because its time was over?"""
+        return self.execution.ended and self.limit < self.most
+
     def _endless(self, watched: list[Finding]) -> list[Finding]:
-        """The findings about a run that has had all operations that it may have."""
+        """The findings about a run that has had all operations, or all the time, that it may have."""
+        if self.late and self.time_s is not None:
+            return out_of_time(self.machine.state(self.heap), self.detect, self.time_s, watched)
         long_waiting = set()
         for thread in self.threads.values():
             if thread.waits is not None and thread.waits[0] in self.machine.route:
@@ -334,7 +361,14 @@ class Sim(Scheduling):
 
     def _record(self, node: str, thread: Thread, record: dict[str, object]) -> None:
         self.execution.operations += 1
+        if self.time_s is not None and not self.execution.operations % LOOK_EVERY:
+            self._look_at_clock(self.time_s)
         super()._record(node, thread, record)
+
+    def _look_at_clock(self, time_s: float) -> None:
+        """If the time of a run is over, it may have no more operations."""
+        if self.ends_at is None and monotonic() - self.began_s > time_s:
+            self.limit = min(self.limit, self.execution.operations)
 
     def _write(self, node: str, record: dict[str, object]) -> None:
         super()._write(node, record)

@@ -232,6 +232,7 @@ class Scheduling(ThinnedHeap):
 
     def _no_more(self) -> NoReturn:
         """An operation is asked for that the run may not have any more."""
+        self.thread.waits = None  # of a thread that began asleep this is not so until its first wait ends
         self._go(self._last(self.execution.who_can()))
         raise PortDead
 

@@ -123,7 +123,7 @@ class Runner(ProcessorPort):
         self.may_wait = False  # a request in the outbox is an access to a struct that is not lent
         self.idle = False
         self.choices_changed = False  # another context than the current one may have become able to continue
-        self.stopping = False
+        self.stopping = self.halted = False  # it takes part in no more; it has been told so
 
     def borrow(self) -> None:
         """Structs may be lent to the processor."""
@@ -165,6 +165,7 @@ class Runner(ProcessorPort):
 
     def halt(self) -> None:
         """Stop at the next operation; its contexts can still be asked about."""
+        self.halted = True
         self.inbox.put(Halt())
 
     def extend(self, order: ProgramOrder) -> None:
@@ -245,7 +246,8 @@ class Runner(ProcessorPort):
         if self.dead:
             raise PortDead
         if self.follow is not None and self._follows():
-            if self.processor.k >= len(self.follow) or self.follow[self.processor.k] != self.cur.name:
+            k = self.processor.k
+            if self.halted or k >= len(self.follow) or self.follow[k] != self.cur.name:
                 self._to_scheduler()
         elif self.stopping or self.choices_changed or not self.inbox.empty():
             self.choices_changed = False

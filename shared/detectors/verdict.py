@@ -23,6 +23,7 @@ from shared.locks.table import Want
 from shared.port.struct import INDEX_MASK, KIND_SHIFT, Struct, channel_name, lock_name, lock_sleeps
 from shared.program.functions import run_check
 from shared.scenario.model import Results, Scenario
+from shared.text import counted
 from shared.uvm.param import PG_BUSY
 from shared.uvm.structs import Page, Proc, uvmexp
 from shared.wire import images
@@ -96,7 +97,7 @@ def endless(
     on_locks = {context.name for context in state.contexts if context.on_lock}
     never = [finding for finding in stuck(state) if finding.kind != "lost-wakeup" and finding.context in on_locks]
     waits = [finding for finding in never if old is None or finding.context in old]
-    otherwise = no_end(state, limit)
+    otherwise = no_end(state, of_operations(limit))
     ranked = [
         watched,
         [finding for finding in for_memory if finding.kind == "deadlock"],
@@ -110,12 +111,39 @@ def endless(
     return findings or [otherwise]
 
 
-def no_end(state: MachineState, limit: int) -> Finding:
-    """The run had so many operations, and has not come to its end. It may be merely long: no context is accused."""
+def out_of_time(
+    state: MachineState, detect: dict[str, str], seconds: float, watched: Sequence[Finding]
+) -> list[Finding]:
+    """Findings about a run that was ended because its time was over: races before that, and that it has not ended.
+
+    How far it came depends on the computer. Therefore no context is accused of what it waits for.
+
+    Args:
+        seconds: that it was given.
+        watched: what shared/detectors/race.py says of the run.
+    """
+    findings = _wanted(watched, detect)
+    ends = [] if _stops(findings, detect) else [no_end(state, f"{seconds:,g} s, the limit (--time)")]
+    return findings + ends
+
+
+def of_operations(limit: int) -> str:
+    """The limit of operations, in words for `no_end`."""
+    return f"{limit:,} operations, the limit (bound: operations, or --operations)"
+
+
+def no_end(state: MachineState, within: str) -> Finding:
+    """The run was ended at a limit, before it came to its end. It may be merely long: no context is accused.
+
+    Args:
+        within: the limit, in words.
+    """
     going = [context for context in state.contexts if not context.finished and context.n]
-    text = f"not ended within {limit:,} operations, the limit (bound: operations, or --operations)"
-    story = [f"{context.name} has performed {context.n:,} of them, and is in {context.function}" for context in going]
-    return Finding("not-ended", text, story=story)
+    story = [
+        f"{context.name} has performed {counted(context.n, 'operation')}, and is in {context.function}"
+        for context in going
+    ]
+    return Finding("not-ended", f"not ended within {within}", story=story)
 
 
 def promise(scenario: Scenario, results: Results, state: MachineState) -> Finding | None:

@@ -16,7 +16,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, ValuesView
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TypeGuard
 
 from shared.errors import UserMistake
@@ -33,12 +33,37 @@ RUN, SCENARIO, SUFFIX = "run.json", "scenario.json", ".uvmp.jsonl"
 PATCH = "patch.py.txt"
 MAX_OPTIONS, MAX_OPTION = 64, 500
 MAX_TOKEN = 4096
+#: seconds that a run can be given
+MAX_SECONDS = 7 * 24 * 3600
 #: options of `uvmp replay` that can stand beside a token, and whether they take a value
 OPTIONS = {
     "--scenario": True, "--fixed": False, "--errata": True, "--detect": True, "--kernel-lock": True,
     "--operations": True, "--patch": True,
 }  # fmt: skip
 TOKEN = re.compile(r"uvmp1\.([A-Za-z0-9_-]{1,64})\.([0-9a-f]{8})\.([0-9a-f]{8})\.([A-Za-z0-9_-]*)\.([0-9a-f]{6})")
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """A run was ended because its time was over.
+
+    Attributes:
+        operations: that it had performed.
+        seconds: that it was given.
+    """
+
+    operations: int
+    seconds: float
+
+
+def late_of(document: Mapping[str, object]) -> Late | None:
+    """What run.json says of that; None if it says nothing, or what cannot be."""
+    try:
+        late: Late = typed.read(Late, document["late"])
+    except (TypeError, ValueError, LookupError):
+        return None
+    possible = 0 <= late.operations < MAX_OPERATIONS and 0 < late.seconds <= MAX_SECONDS
+    return late if possible else None
 
 
 def sealed(body: Mapping[str, object]) -> dict[str, object]:

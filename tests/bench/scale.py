@@ -63,9 +63,9 @@ def row(ray: Any, cpus: int) -> str:
         here = machine.actors.here
         processors = [there.pid for name, there in here.items() if name.startswith("cpu")]
         servers = [there.pid for name, there in here.items() if not name.startswith("cpu")]
-        machine.run(seed=0, run_limit_s=RUN_LIMIT_S)
+        machine.run(seed=0)
         before = cpu_seconds(processors), cpu_seconds(servers)
-        run = machine.run(seed=1, run_limit_s=RUN_LIMIT_S)
+        run = machine.run(seed=1)
         assert run.finding is None, run.finding
         spent = [
             1e6 * (cpu_seconds(pids) - then) / run.operations
@@ -85,10 +85,10 @@ def on_a_cluster() -> None:
     with ray_session("auto") as ray:
         machine = LiveMachine(ray, forks(SPREAD, rounds=2), transport="leases")
         try:
-            machine.run(seed=0, run_limit_s=RUN_LIMIT_S)
+            machine.run(seed=0)
             hosts = len({there.node for there in machine.actors.here.values()})
             print(f"begin {hosts}", flush=True)
-            run = machine.run(seed=1, run_limit_s=RUN_LIMIT_S)
+            run = machine.run(seed=1)
             assert run.finding is None, run.finding
             print(f"end {run.operations} {run.seconds}", flush=True)
         finally:

@@ -272,12 +272,6 @@ def test_a_dead_actor_is_an_infrastructure_error_and_no_finding(live_machine: Bo
 
 
 @live
-def test_a_run_has_a_limit(live_machine: Boot) -> None:
-    with pytest.raises(Infrastructure, match="has not ended after 0 s"):
-        live_machine(scenario("S3a").without_errata()).run(run_limit_s=0.0)
-
-
-@live
 def test_closing_a_machine_ends_its_processes_and_removes_its_files(live_machine: Boot) -> None:
     """Nothing is left behind, whoever starts a thousand of them."""
     import time

@@ -161,6 +161,19 @@ write: {at: "buf[0]", value: 1}
     assert again.finding is None and again.digest == run.digest
 
 
+def test_no_limit_makes_a_lost_wakeup_of_a_thread_that_began_asleep() -> None:
+    """A forked child runs: that it slept until its parent woke it is over."""
+    made = scenario("S3a-shipped").without_errata()
+    needs = run_recorded(made, Stay()).operations
+    kinds = set()
+    for limit in range(1, needs, 13):
+        sim = Sim(*prepare(made), limit=limit)
+        finding = sim.execute(Stay(), record=True)
+        assert sim.execution.ended and sim.steps == limit and finding is not None
+        kinds.add(finding.kind)
+    assert kinds <= {"not-ended", "no-progress"}
+
+
 @pytest.mark.parametrize("strategy", [Stay, lambda: RandomWalk(3)], ids=["default", "random"])
 def test_a_program_that_is_merely_long_is_told_as_not_ended_by_every_engine(strategy: Callable[[], Strategy]) -> None:
     """One operation less than it needs is too few, however it is run; as many as it needs are enough."""

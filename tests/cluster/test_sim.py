@@ -296,7 +296,7 @@ def test_endless_operations_are_told_as_not_ended() -> None:
         finding = toy.run(record=record, limit=500)
         assert finding is not None and (finding.kind, finding.context, finding.function) == ("not-ended", "", "")
         assert finding.text.startswith("not ended within 500 operations, the limit")
-        assert finding.story == ["A has performed 500 of them, and is in user mode"] or not record
+        assert finding.story == ["A has performed 500 operations, and is in user mode"] or not record
 
 
 @pytest.mark.parametrize("level", ["note", "off"])

@@ -15,6 +15,7 @@ from typing import Any
 
 from cluster.boot import boot
 from cluster.live.machine import Beginning, Progress, schedule_of
+from cluster.runs.clock import Clock
 from nodes.cpu import Thread
 from nodes.host.host import Host
 from nodes.host.runner import Runner
@@ -103,12 +104,13 @@ class Threads:
 
     def run(self) -> Finding | None:
         """Run to the end; returns the finding that a processor reported, if one did."""
-        progress = Progress(self.scene.limit, self.strict, 20.0)
+        progress = Progress(self.scene.limit, self.strict, Clock(20.0))
         for host in self.hosts.values():
             host.start()
         try:
             while not progress.has_ended([decode(POLL, host.poll()) for host in self.hosts.values()]):
                 time.sleep(0.005)
+            assert not progress.late
         finally:
             for host in self.hosts.values():
                 host.halt()
