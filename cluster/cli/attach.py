@@ -13,6 +13,7 @@ from typing import Any
 
 from cluster.cli import describe
 from cluster.cli.asking import Asks, argument, called, option
+from cluster.cli.board import Board
 from cluster.cli.boot import SESSION
 from cluster.cli.output import Output
 from shared.errors import Exit
@@ -53,6 +54,7 @@ def command(asked: AttachOptions) -> int:
     from cluster.session.folder import read_token
 
     output = Output(asked.as_json)
+    board = Board(output)
     path = Path(asked.session)
     client = Client(path, read_token(path) if asked.token is None else asked.token)
     answers: list[dict[str, Any]] = []
@@ -60,7 +62,10 @@ def command(asked: AttachOptions) -> int:
     code = Exit.NO_FINDING
     try:
         for line in _typed() if prompting else _given(asked.commands):
-            answer = client.ask(_absolute(line))
+            try:
+                answer = client.ask(_absolute(line), board.show_soon)
+            finally:
+                board.close()
             answers.append(answer)
             _say(output, line, answer, echo=not prompting)
             code = Exit(answer["exit"])

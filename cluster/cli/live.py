@@ -9,19 +9,21 @@ import contextlib
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import click
 
 from cluster import signals
 from cluster.boot import boot
+from cluster.cli.board import Board
 from cluster.cli.options import LiveOptions, placement
-from cluster.cli.output import STEP_EVERY_S, Output, coloured, rate_of
+from cluster.cli.output import Output, coloured, rate_of
 from cluster.cli.parent import LINK, fork
 from cluster.live.actors import ray_session
+from cluster.live.doing import Doing, first, rates
 from cluster.live.knock import knock
-from cluster.live.machine import LiveMachine
+from cluster.live.machine import LiveMachine, Pace
 from nodes.host.transport import DEFAULT
 from shared.errors import Infrastructure, UserMistake
 from shared.scenario.machine import MachineConfig
@@ -50,7 +52,7 @@ def booted(
     boot(scenario)
     with connected(output, address) as (ray, stack):
         machine = LiveMachine(ray, scenario, place, (asked and asked.transport) or DEFAULT, watch=LINK)
-        machine.on_poll = Pace(output, scenario.machine)
+        machine.pace = Shown(output, scenario.machine)
         stack.callback(machine.close)
         stack.callback(_say_elsewhere, output, machine)
         stack.callback(signals.ignore)
@@ -78,23 +80,34 @@ def connected(output: Output, address: str | None) -> Iterator[tuple[ModuleType,
         yield ray, stack
 
 
-class Pace:
-    """Says now and then how a run on real processes is going: how fast, and which processors wait."""
+class Shown(Pace):
+    """Shows how a run on real processes is going: how fast each node is, what runs, and who waits for whom.
+
+    Attributes:
+        before: the second in which it was said last, and how far each node was then.
+    """
 
     def __init__(self, output: Output, machine: MachineConfig):
-        self.output, self.machine = output, machine
+        self.board, self.machine = Board(output), machine
+        self.before: tuple[float, dict[str, int]] = (0.0, {})
 
-    def __call__(self, seconds: float, polls: list[Poll]) -> None:
-        """The polls of the actors, in their order, so many seconds after the run began."""
-        if seconds < STEP_EVERY_S:
+    def polled(self, seconds: float, polls: list[Poll], now: Callable[[], list[Doing]]) -> None:
+        if not self.board.is_due(seconds):
             return
         done, held = sum(poll.operations for poll in polls), sum(poll.held for poll in polls)
-        actors = zip(self.machine.actors, polls, strict=True)
-        waiting = [node for group, poll in actors if poll.idle for node in group if node in self.machine.processors]
         words = f"{counted(done, 'operation')}, {rate_of(done, seconds)} per second"
-        words += f"; {', '.join(waiting)} wait{'s' if len(waiting) == 1 else ''}" if waiting else ""
         words += f"; {counted(held, 'frame')} held back" if held else ""
-        self.output.step(words)
+        counts: dict[str, int] = {}
+        for group, poll in zip(self.machine.actors, polls, strict=True):
+            counts |= {node: poll.operations if node in self.machine.processors else poll.admitted.get(node, 0)
+                       for node in group}  # fmt: skip
+        (then, before), self.before = self.before, (seconds, counts)
+        each = rates({node: count for node, count in counts.items() if count}, before, seconds - then)
+        self.board.show(seconds, [words, *([f"  {each}"] if each else []), *first(now())])
+
+    def over(self) -> None:
+        self.board.close()
+        self.before = (0.0, {})
 
 
 def _say_elsewhere(output: Output, machine: LiveMachine) -> None:

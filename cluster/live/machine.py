@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from cluster.boot import boot
 from cluster.live.actors import Actors
+from cluster.live.doing import Doing, doing
 from cluster.live.elsewhere import left
 from cluster.live.logs import Logs
 from cluster.live.watch import Died, Watch
@@ -51,7 +52,7 @@ from shared.journal.runfile import Late
 from shared.patch import current
 from shared.scenario.model import Scenario
 from shared.scenario.pack import pack_scenario
-from shared.wire.codec import LOAD, LOADED, POLL, STATE, decode, encode
+from shared.wire.codec import LOAD, LOADED, NOW, POLL, STATE, decode, encode
 from shared.wire.messages import OPERATIONS, Load, Poll, ProgramOrder, Schedule, Turn
 from shared.wire.tables import differing, tables
 
@@ -126,6 +127,20 @@ class Progress:
         return self.late
 
 
+class Pace:
+    """Is told how a run goes; the base class says nothing."""
+
+    def polled(self, seconds: float, polls: list[Poll], now: Callable[[], list[Doing]]) -> None:
+        """The polls of the actors, in their order, so many seconds after the run began.
+
+        Args:
+            now: asks what the contexts do.
+        """
+
+    def over(self) -> None:
+        """The run is over, whatever has ended it."""
+
+
 class LiveMachine:
     """A booted machine: actors that are reused for one run after another.
 
@@ -138,7 +153,7 @@ class LiveMachine:
     Attributes:
         scratch: folder for the journals of a run that is not kept.
         logs: of the last run.
-        on_poll: called after each poll of a run, with the seconds since it began and what each actor says.
+        pace: is told how each run goes.
     """
 
     def __init__(
@@ -158,7 +173,7 @@ class LiveMachine:
         self.watch.tell("made", str(self.scratch))
         self.runs = 0
         self.logs: Logs | None = None
-        self.on_poll: Callable[[float, list[Poll]], None] = lambda seconds, polls: None
+        self.pace = Pace()
 
     def close(self) -> None:
         """End the actors and remove what the runs left in temporary folders."""
@@ -355,11 +370,18 @@ class LiveMachine:
         """
         progress = Progress(self.scenario.limit, following, clock)
         pause = FIRST_POLL_S
-        while not progress.has_ended(self.poll()):
-            self.on_poll(monotonic() - progress.began, progress.polls)
-            sleep(FIRST_POLL_S if progress.quiet else pause)
-            pause = min(1.5 * pause, POLL_S)
+        try:
+            while not progress.has_ended(self.poll()):
+                self.pace.polled(monotonic() - progress.began, progress.polls, self.doing)
+                sleep(FIRST_POLL_S if progress.quiet else pause)
+                pause = min(1.5 * pause, POLL_S)
+        finally:
+            self.pace.over()
         return progress
+
+    def doing(self) -> list[Doing]:
+        """What the contexts do at the moment."""
+        return doing([decode(NOW, data) for data in self.actors.call("now")], self.scenario.machine.page_size)
 
     def states(self) -> list[HostState]:
         """The state of every host at the end."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import select
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import msgpack
@@ -15,6 +18,13 @@ from cluster.signals import restored
 from nodes.host.stream import Caller, Kind, Stream, greet
 from shared.errors import Infrastructure, UserMistake
 from shared.text import clean
+
+#: an answer, as `Answer.as_dict` makes it
+Said = dict[str, Any]
+
+
+def never(seconds: float, lines: list[str]) -> float | None:
+    """Wait for the answer however long that takes."""
 
 
 class Client:
@@ -59,22 +69,30 @@ class Client:
             raise self._ended() from None
         return self.number
 
-    def receive(self, number: int) -> dict[str, Any]:
+    def receive(self, number: int) -> Said:
         """The answer of this number; others, of commands that were not waited for, are passed over.
 
         Raises: Infrastructure - the session has ended.
         """
+        return self._next(number)[1]
+
+    def _next(self, *numbers: int) -> tuple[int, Said]:
+        """The next answer of one of these numbers."""
         while True:
             try:
                 _, came, body = self.stream.receive()
-                if came == number:
-                    answer: dict[str, Any] = msgpack.unpackb(body)
-                    return answer
+                if came in numbers:
+                    answer: Said = msgpack.unpackb(body)
+                    return came, answer
             except (OSError, ValueError):
                 raise self._ended() from None
 
-    def ask(self, command: str) -> dict[str, Any]:
-        """A command and its answer. Ctrl-C pauses the machine, and the answer comes then."""
+    def ask(self, command: str, pace: Callable[[float, list[str]], float | None] = never) -> Said:
+        """A command and its answer. Ctrl-C pauses the machine, and the answer comes then.
+
+        Args:
+            pace: given how long the machine has gone on, and in lines how it goes; how long to wait then, in seconds.
+        """
 
         def interrupt(number: int, _: object) -> None:
             if number != signal.SIGINT:
@@ -84,7 +102,17 @@ class Client:
 
         number = self.send(command)
         with restored(interrupt):
+            began, wait_s = monotonic(), pace(0.0, [])
+            while wait_s is not None and not self._comes(wait_s):
+                came, answer = self._next(self.send("top"), number)
+                if came == number:
+                    return answer
+                wait_s = pace(monotonic() - began, answer["lines"])
             return self.receive(number)
+
+    def _comes(self, wait_s: float) -> bool:
+        """Does anything come within so many seconds?"""
+        return bool(self.stream.rest or select.select([self.stream.sock], [], [], wait_s)[0])
 
     def _ended(self) -> Infrastructure:
         """The session has ended; if its process has said why, with its last words."""

@@ -9,8 +9,10 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import NamedTuple
 
+from cluster.live.doing import first, rates
 from cluster.postmortem.words import by_address, in_words
 from cluster.runs.token import parse, refuse_mismatch
 from cluster.search.deviate import Deviate
@@ -61,6 +63,7 @@ class Use(NamedTuple):
 
 COMMANDS = {
     "ps": Use("ps", 0, 0, "list the contexts, what they do, and which of them can go on"),
+    "top": Use("top", 0, 0, "operations of each node, and what the contexts do: who runs, and who waits for whom"),
     "trace": Use("trace CTX", 1, 1, "show the kernel stack of a context, its locks, and its next operation; also bt"),
     "show": Use("show WHAT", 1, 2, "page 12, anon:9, uvmexp, locks, anon:9.an_lock, map PROCESS, scenario"),
     "step": Use("step [CTX] [N]", 0, 2, "perform N operations, of one context or by the default schedule"),
@@ -91,6 +94,7 @@ class Console:
         breaks: functions at whose entry the machine stops.
         chooser: who continues where no context is named; None: by the default schedule. `schedule` says it in words.
         from_: how many records there were when the machine was let go.
+        let_go: when that was, and how many operations each node had; None: the machine stands still.
         save, snapshot: what writes files, given their names.
     """
 
@@ -100,6 +104,7 @@ class Console:
         self.chooser: Strategy | None = None
         self.schedule = "default"
         self.from_ = 0
+        self.let_go: tuple[float, dict[str, int]] | None = None
         self.save, self.snapshot = save, snapshot
 
     def run(self, line: str) -> Answer:
@@ -120,6 +125,7 @@ class Console:
             return refusal(mistake)
         if isinstance(answer, Going):
             self.from_ = len(self.session.machine.records)
+            self.let_go = monotonic(), self.look.counts()
         elif self.session.finding is not None:
             answer.exit = Exit.FINDING
         return answer
@@ -146,6 +152,17 @@ class Console:
 
     def _ps(self) -> Answer:
         return Answer(*self.look.ps())
+
+    def _top(self) -> Answer:
+        counts, (then, before) = self.look.counts(), self.let_go or (None, {})
+        seconds = 0.0 if then is None else max(1e-6, monotonic() - then)
+        operations = self.session.machine.operations
+        lines = [counted(operations, "operation") + ("; the machine stands still" if then is None else "")]
+        lines += [f"  {rates(counts, before, seconds)}"] if counts else []
+        rows = self.look.doing()
+        speeds = {node: round((count - before.get(node, 0)) / seconds, 1) for node, count in counts.items() if seconds}
+        data = {"operations": operations, "nodes": counts, "a_second": speeds, "doing": [row._asdict() for row in rows]}
+        return Answer([*lines, *first(rows)], data)
 
     def _trace(self, ctx: str) -> Answer:
         return Answer(*self.look.trace(ctx))
@@ -223,6 +240,7 @@ class Console:
 
     def stopped(self, going: Going, stop: Stop) -> Answer:
         """The machine was let go, and has stopped."""
+        self.let_go = None
         answer = self.where(stop)
         records = self.session.machine.records[self.from_ :]
         lines: list[str] = []

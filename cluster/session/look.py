@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from cluster.live.doing import Doing
 from cluster.postmortem.analyse import ContextReport, contexts_of
 from cluster.postmortem.history import LockReport, ObjectReport, by_object, lines, lock_words
 from cluster.postmortem.rows import fold
@@ -85,6 +86,22 @@ class Look:
             for report in reports
         ]}  # fmt: skip
         return lines, {**data, "enabled": enabled}
+
+    def doing(self) -> list[Doing]:
+        """What each context does that has begun and has not ended; first those that wait for others."""
+        rows = [
+            Doing(report.name, report.cpu, report.doing, bool(report.wait))
+            for report in self.contexts()
+            if report.n and not self.story.contexts[report.name].ended
+        ]
+        return sorted(rows, key=lambda row: not row.waits)
+
+    def counts(self) -> dict[str, int]:
+        """Node -> operations that it has performed, or admitted, if there are any."""
+        machine = self.session.machine.sim.machine
+        counts = {name: node.admitted for name, node in machine.nodes.items()}
+        counts |= {processor.name: processor.k for processor in machine.processors}
+        return {name: count for name, count in counts.items() if count}
 
     def trace(self, name: str) -> tuple[list[str], Data]:
         """The kernel stack of a context."""

@@ -35,7 +35,9 @@ LOOK_S = 60
 #: the same, and whether the processes of the machine are there
 CHECK_S = 2
 #: what can be done while the machine continues
-MEANWHILE = ("ps", "trace", "bt", "show", "history", "help", "?", "pause", "detach", "quit", "snapshot", "save", "halt")
+MEANWHILE = (
+    "ps", "top", "trace", "bt", "show", "history", "help", "?", "pause", "detach", "quit", "snapshot", "save", "halt",
+)  # fmt: skip
 
 
 @dataclass

@@ -27,7 +27,7 @@ from nodes.host.runner import Runner
 from nodes.host.transport import Transport
 from nodes.lock_manager import LockManager
 from nodes.memory import Memory
-from shared.detectors.machine_state import HostState
+from shared.detectors.machine_state import HostNow, HostState, only
 from shared.errors import Infrastructure
 from shared.journal.record import Journal
 from shared.journal.runfile import SUFFIX
@@ -43,6 +43,7 @@ from shared.wire.codec import (
     GIVE_BACK,
     LOAD,
     LOADED,
+    NOW,
     POLL,
     RECALL,
     SCHEDULE,
@@ -305,6 +306,23 @@ class Host:
             behind=None if runner is None else runner.behind(),
         )
         return encode(POLL, poll)
+
+    def now(self) -> bytes:
+        """What contexts do at the moment, and who has or wants which lock; may be asked while the machine runs."""
+        locks, asleep = [], []
+        for admission in self.admissions.values():
+            if isinstance(admission.node, LockManager):
+                with admission.mutex:
+                    locks += admission.node.table.locked()
+                    asleep += admission.node.table.asleep()
+        runner = self.runner
+        if runner is None:
+            return encode(NOW, HostNow(only([], locks), [], None, asleep))
+        processor, asked = runner.processor, runner.asked
+        running = [thread.name for thread in (processor.current, *processor.nested) if thread is not None]
+        asks = None if asked is None else (asked.requests[-1].ctx, asked.node, asked.requests[-1].code)
+        contexts = [thread.at_rest() for thread in runner.threads.values()]
+        return encode(NOW, HostNow(only(contexts, locks), running, asks, asleep))
 
     def state(self) -> bytes:
         """What this host's nodes and contexts are at the end; asked when nothing is going on."""

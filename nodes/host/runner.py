@@ -116,6 +116,8 @@ class Runner(ProcessorPort):
         self.outbox_host = ""
         self.outbox_size = 0
         self.late_reply: Reply | None = None
+        #: to which there is no answer yet
+        self.asked: Frame | None = None
         #: None: nothing is lent to it
         self.borrower: Borrower | None = None
         #: what the loads in the outbox have given
@@ -372,10 +374,13 @@ class Runner(ProcessorPort):
         last = frames[-1].requests[-1]
         reply = Reply(Status.DONE)
         while frames and reply.status != Status.REFUSED:
+            self.asked = frames[-1]
             done, reply = self._ask(frames)
             if reply.status == Status.HELD:
-                reply = self._late_reply(frames[done - 1])
+                self.asked = frames[done - 1]
+                reply = self._late_reply(self.asked)
             frames = frames[done:]
+        self.asked = None
         if reply.status == Status.REFUSED:
             refusal = reply.value
             assert isinstance(refusal, Refusal)

@@ -104,3 +104,29 @@ class HostState(NamedTuple):
             [LockState(key, *([Want(*want) for want in wants] for wants in queues)) for key, *queues in locks],
             images, {cpu: TlbState(*tlb) for cpu, tlb in tlbs.items()}, *rest,
         )  # fmt: skip
+
+
+class HostNow(NamedTuple):
+    """What the contexts and the lock tables of one host are at the moment, while the machine runs.
+
+    Attributes:
+        state: contexts and locks alone.
+        running: contexts that have their CPU.
+        asks: context, node and kind of a request to which there is no answer yet, or None.
+        asleep: channel -> its sleepers, each a context and its wmesg.
+    """
+
+    state: HostState
+    running: Sequence[str]
+    asks: tuple[str, str, str] | None
+    asleep: Sequence[tuple[int, Sequence[tuple[str, str]]]]
+
+    @classmethod
+    def parse(cls, body: Any) -> HostNow:
+        state, running, asks, asleep = body
+        return cls(HostState.parse(state), running, None if asks is None else (*asks,), asleep)
+
+
+def only(contexts: Sequence[ContextState], locks: Sequence[LockState]) -> HostState:
+    """A state of contexts and locks alone."""
+    return HostState(contexts, locks, {}, {}, {}, {}, {})

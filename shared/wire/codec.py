@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import msgpack
 
-from shared.detectors.machine_state import HostState
+from shared.detectors.machine_state import HostNow, HostState
 from shared.errors import Infrastructure
 from shared.port.struct import KIND_SHIFT, KINDS, Struct
 from shared.wire.frames import Answer, GiveBack, Recall, parse_frames
@@ -61,8 +61,9 @@ SCHEDULE: Form[Schedule] = Form("schedule", 1 << 26, Schedule.parse)  # how one 
 LOADED: Form[Loaded] = Form("loaded", 1 << 20, Loaded.parse)
 POLL: Form[Poll] = Form("poll", 1 << 24, Poll.parse)
 STATE: Form[HostState] = Form("state", 1 << 26, HostState.parse)
+NOW: Form[HostNow] = Form("now", 1 << 24, HostNow.parse)
 CHUNK: Form[bytes] = Form("chunk", 1 << 17)  # a piece of a journal
-FORMS = (FRAMES, ANSWER, RECALL, GIVE_BACK, DELIVERY, LOAD, SCHEDULE, LOADED, POLL, STATE, CHUNK)
+FORMS = (FRAMES, ANSWER, RECALL, GIVE_BACK, DELIVERY, LOAD, SCHEDULE, LOADED, POLL, STATE, NOW, CHUNK)
 _HANDLE = 1
 _FORM = _struct.Struct("<II")
 

@@ -11,8 +11,6 @@ from typing import Any, cast
 
 import pytest
 
-from cluster.cli.live import Pace
-from cluster.cli.output import Output
 from cluster.live.machine import LiveMachine, schedule_of
 from cluster.runs.replay import replay
 from cluster.search.walk import RandomWalk
@@ -21,29 +19,11 @@ from shared.journal.record import SCHEMA, holes, read
 from shared.patch import applied
 from shared.patch import read as read_patch
 from shared.scenario.model import named_results
-from shared.wire.messages import Poll
 from tests.kit import run_recorded, scenario
 from tests.nodes.in_threads import Threads
 
 Boot = Callable[..., Any]
 live = pytest.mark.live
-
-
-def test_it_is_said_now_and_then_how_a_run_is_going(capsys: pytest.CaptureFixture[str]) -> None:
-    machine = scenario("E1").machine
-    polls = [Poll({}, 0, 0, 0, [], [], True, 0, False, False, None) for _ in machine.actors]
-    at = {group[0]: number for number, group in enumerate(machine.actors)}
-    polls[at["cpu0"]] = polls[at["cpu0"]]._replace(operations=7_000, idle=False)
-    polls[at["cpu1"]] = polls[at["cpu1"]]._replace(operations=1_000, held=2)
-    polls[at["pagedaemon"]] = polls[at["pagedaemon"]]._replace(idle=False)
-    output = Output()
-    output.next_step_s = 0.0
-    going = Pace(output, machine)
-    going(1.0, polls)
-    assert capsys.readouterr().err == "", "a short run says nothing"
-    going(4.0, polls)
-    going(4.1, polls)
-    assert capsys.readouterr().err == "8,000 operations, 2,000 per second; cpu1, swap_io wait; 2 frames held back\n"
 
 
 # -- what is followed -----------------------------------------------------------------------

@@ -37,7 +37,7 @@ from shared.journal.record import digest, held, holes
 from shared.port.port import here
 from shared.scenario.load import load_scenario
 from tests.cluster.test_resume import SCENES, torn
-from tests.kit import run_recorded, uvmp
+from tests.kit import run_recorded, scenario, uvmp
 
 OPEN = """\
 id: open
@@ -525,11 +525,15 @@ def test_a_session_from_boot_to_the_replay_of_its_folder(sessions: Path) -> None
     assert "the session in it has ended; remove the folder" in uvmp("boot", "laptop").stderr
 
 
+def busy(writes: int) -> str:
+    """A machine with a process that writes so often, and then is open."""
+    steps = "\n".join(f'    - write: {{at: "buf[{number % 40}]", value: {number}}}' for number in range(writes))
+    return OPEN.replace("  P0: [{pause: {}}]", f"  P0:\n    - mmap: {{as: buf, pages: 40}}\n{steps}\n    - pause: {{}}")
+
+
 def test_a_machine_that_goes_on_is_looked_at_and_paused_by_another_client(sessions: Path) -> None:
     """And commands that would let it continue are refused meanwhile."""
-    steps = "\n".join(f'    - write: {{at: "buf[{number % 40}]", value: {number}}}' for number in range(150))
-    text = OPEN.replace("  P0: [{pause: {}}]", f"  P0:\n    - mmap: {{as: buf, pages: 40}}\n{steps}\n    - pause: {{}}")
-    (sessions / "busy.yaml").write_text(text, encoding="utf-8")
+    (sessions / "busy.yaml").write_text(busy(150), encoding="utf-8")
     assert uvmp("boot", "busy.yaml", "--session", "busy").exit_code == 0
     token = read_token(sessions / "busy")
     goer, other = Client(sessions / "busy", token), Client(sessions / "busy", token)
@@ -598,8 +602,7 @@ def test_a_run_is_taken_over_by_a_session_and_goes_on_from_it(sessions: Path) ->
 @pytest.mark.live
 @pytest.mark.usefixtures("ray_session")
 def test_real_processes_and_a_session_take_turns(sessions: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("live", "output"):
-        monkeypatch.setattr(f"cluster.cli.{module}.STEP_EVERY_S", 0.0)
+    monkeypatch.setattr("cluster.cli.board.STEP_EVERY_S", 0.0)
     result = uvmp("run", "E1", "--fixed", "--engine", "live", "--out", "first")
     assert result.exit_code == 0 and re.search(r"^[\d,]+ operations?, [\d,]+ per second", result.stderr, re.MULTILINE)
     booted = json.loads(uvmp("boot", "--resume", "first", "--after", "A:40", "--json").stdout)
@@ -650,3 +653,37 @@ def test_ctrl_c_pauses_the_machine_and_the_prompt_s_end_leaves_it(sessions: Path
     assert client.ask("continue") == {"number": 1} and sent == ["continue", "pause"] and client.interrupted
     client.close()
     assert attach("ps")["exit"] == 0  # it is still there
+
+
+# -- how it goes on --------------------------------------------------------------------------
+
+
+def test_top_tells_how_far_each_node_is_and_who_waits_for_whom() -> None:
+    session = Session(opened(scenario("E1").with_detect({"lockdebug": "off"})))
+    told = console(session)
+    assert lines(told, "top") == ["0 operations; the machine stands still"]
+    answer = told.run("continue")
+    assert answer.data["stop"] == "ended"
+    answer = told.run("top")
+    assert answer.lines[0] == f"{session.machine.operations:,} operations; the machine stands still"
+    assert "memory " in answer.lines[1] and "/s" not in answer.lines[1]
+    spins = "  C on cpu1: spins in uvm_fault for amap:1.am_l, held by A since amap_cow_now"
+    assert any(line.startswith(spins) for line in answer.lines), answer.lines
+
+
+def test_a_client_that_waits_is_told_how_the_machine_goes_on(sessions: Path) -> None:
+    """With the speed of each node since it was let go, and the answer comes all the same."""
+    (sessions / "busy.yaml").write_text(busy(150), encoding="utf-8")
+    assert uvmp("boot", "busy.yaml", "--session", "busy").exit_code == 0
+    client = Client(sessions / "busy", read_token(sessions / "busy"))
+    said: list[list[str]] = []
+
+    def pace(seconds: float, lines: list[str]) -> float:
+        said.append(lines)
+        return 0.0
+
+    answer = client.ask("continue", pace)
+    assert answer["command"] == "continue" and answer["data"]["stop"] == "rest"
+    client.close()
+    assert said[0] == [] and len(said) > 1
+    assert any("operations" in lines[0] and "/s)" in lines[1] and " on cpu0: " in lines[2] for lines in said[1:]), said

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.detectors.machine_state import ContextState, HostNow, only
 from shared.errors import Infrastructure
+from shared.locks.table import LockState, Want
 from shared.uvm.structs import Anon, Page
 from shared.wire.codec import (
     ANSWER,
@@ -20,6 +22,7 @@ from shared.wire.codec import (
     GIVE_BACK,
     LOAD,
     LOADED,
+    NOW,
     POLL,
     RECALL,
     SCHEDULE,
@@ -93,6 +96,19 @@ MESSAGES: list[tuple[Form[Any], Any]] = [
     (LOADED, Loaded({"wire": "12"}, {"cpu0": {"wire": "12"}}, "/tmp/run")),
     (POLL, Poll({"cpu0": 3}, 1, 2, 0, ["e"], [Divergence("a", "b")], True, 4, False, True, Behind("cpu0", 1, "A"))),
     (POLL, Poll({}, 0, 0, 0, [], [], False, 0, True, False, None)),
+    (
+        NOW,
+        HostNow(
+            only(
+                [ContextState("A", "cpu0", 3, ("lock", 9), False, False, False, ["uvm_fault"], [], 1)],
+                [LockState(9, [Want("B", "w", "uvm_fault")], [])],
+            ),
+            ["A"],
+            ("A", "memory", "load"),
+            [[7, [["C", "wait"]]]],
+        ),
+    ),
+    (NOW, HostNow(only([], []), [], None, [])),
 ]
 
 
