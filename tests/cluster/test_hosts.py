@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
+from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -102,6 +107,71 @@ def test_both_files_for_kubernetes_have_the_same_cluster_with_a_token() -> None:
         assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
     del stays["workerGroupSpecs"][0]["template"]["spec"]["affinity"]  # of computers that only this cluster has
     assert stays == once
+
+
+KUBERAY = json.loads((ROOT / "tests/cluster/kuberay.json").read_text(encoding="utf-8"))
+#: maps whose keys are the user's
+FREE = ("requests", "limits", "rayStartParams", "matchLabels")
+#: file, where in it, its value, why that is refused
+WRONG = [
+    ("raycluster.yaml", ("spec", "workerGroupSpecs", 0, "minReplicas"), "3", "'3' is not of type 'integer'"),
+    ("raycluster.yaml", ("spec", "headGroupSpec", "rayStartParams", "num-cpus"), 0, "0 is not of type 'string'"),
+    ("raycluster.yaml", ("spec", "authOptions", "mode"), "tokens", "'tokens' is not one of"),
+    ("raycluster.yaml", ("apiVersion",), "ray.io/v1alpha1", "'ray.io/v1' was expected"),
+    ("rayjob.yaml", ("spec", "submitterConfig"), {"retries": 1}, "'retries' was unexpected"),
+    ("rayjob.yaml", ("spec", "rayClusterSpec", "workerGroupSpecs", 0, "template", "spec", "containers", 0, "resources",
+                     "limits", "memory"), "4 GB", "'4 GB' is not valid"),
+]  # fmt: skip
+
+
+def refusals(name: str, document: Any) -> list[str]:
+    """What the published schema says against a file for KubeRay."""
+    kind = {"raycluster.yaml": "RayCluster", "rayjob.yaml": "RayJob"}[name]
+    schema = {key: value for key, value in KUBERAY.items() if key != "oneOf"} | {"$ref": f"#/$defs/{kind}"}
+    return [error.message for error in jsonschema.Draft202012Validator(schema).iter_errors(document)]
+
+
+def maps_of(document: Any) -> Iterator[dict[str, Any]]:
+    """Every map in a document whose keys are names of fields."""
+    children = document.items() if isinstance(document, dict) else enumerate(document)
+    if isinstance(document, dict):
+        yield document
+    for key, child in children:
+        if key not in FREE and isinstance(child, (dict, list)):
+            yield from maps_of(child)
+
+
+@pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml"])
+def test_files_for_kubernetes_have_the_fields_that_kuberay_and_kubernetes_publish(name: str) -> None:
+    """And any other name for any of these fields is refused."""
+    document = file(name)
+    assert refusals(name, document) == []
+    count = 0
+    for fields in maps_of(document):
+        for field in list(fields):
+            value = fields.pop(field)
+            fields[f"{field}_"] = value
+            assert any(f"'{field}_' was unexpected" in words for words in refusals(name, document)), field
+            fields[field] = fields.pop(f"{field}_")
+            count += 1
+    assert count >= 40 and refusals(name, document) == []
+
+
+@pytest.mark.parametrize(("name", "place", "value", "why"), WRONG)
+def test_a_value_that_kuberay_refuses_is_seen(name: str, place: tuple[Any, ...], value: object, why: str) -> None:
+    document = file(name)
+    *outer, last = place
+    reduce(getitem, outer, document)[last] = value
+    assert any(why in words for words in refusals(name, document)), refusals(name, document)
+
+
+def test_an_image_is_made_of_what_a_wheel_is_made_of() -> None:
+    """And not of the environment, the builds and the history of a checkout."""
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]["targets"]
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    taken = {line.removeprefix("!") for line in lines if line.startswith("!")}
+    needed = {"hatch_build.py", "pyproject.toml", "README.md", "LICENSE"}
+    assert "*" in lines and taken == {*wheel["wheel"]["only-include"], *needed}
 
 
 @pytest.mark.live
