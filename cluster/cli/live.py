@@ -53,8 +53,7 @@ def booted(
     with connected(output, address) as (ray, stack):
         machine = LiveMachine(ray, scenario, place, (asked and asked.transport) or DEFAULT, watch=LINK)
         machine.pace = Shown(output, scenario.machine)
-        stack.callback(machine.close)
-        stack.callback(_say_elsewhere, output, machine)
+        stack.callback(_close, output, machine)
         stack.callback(signals.ignore)
         if introduce:
             output.note(f"booted {len(machine.actors.here)} actors: {actors(machine, address is not None)}")
@@ -110,9 +109,9 @@ class Shown(Pace):
         self.before = (0.0, {})
 
 
-def _say_elsewhere(output: Output, machine: LiveMachine) -> None:
-    """Which journals of the last run stay on other computers."""
-    for line in machine.left_elsewhere():
+def _close(output: Output, machine: LiveMachine) -> None:
+    """End the machine; says which journals stay on other computers."""
+    for line in machine.close():
         output.note(line)
 
 

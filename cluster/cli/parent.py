@@ -7,8 +7,8 @@ Ray's core ends its process with exit code 1, often without a word, when Ray's c
                     ---- SIGTERM, SIGKILL: for a signal of the user, a dead process of Ray ---->
 
 The child continues with the command and normally ends as if there were no parent. If the child ends without an exit
-code, the parent says what died, ends what is left of the private Ray, and removes its files. If the parent is killed,
-the child ends as after SIGTERM.
+code, the parent says what died, ends what is left of the private Ray, and removes its files, on other hosts of a
+cluster too. If the parent is killed, the child ends as after SIGTERM.
 
 While Ray connects to a cluster, its core may wait long for an answer, and takes SIGTERM for a crash. Nothing has been
 started then, so for a signal of the user the parent kills the child.
@@ -35,7 +35,7 @@ from typing import NoReturn
 
 from cluster import signals
 from cluster.cli.output import Output, complain, pasteable
-from cluster.live.elsewhere import left
+from cluster.live.elsewhere import left, stays
 from cluster.live.watch import Process, Watch, end_group, remedy, remove
 from shared.errors import Exit
 
@@ -133,6 +133,7 @@ class Driver:
         pipe: from the child.
         started: all processes of the private Ray.
         others: pidfd, which is readable when it has ended -> a process of the private Ray, or of the cluster's.
+        actors: process -> pidfd, of all that are on this computer; they have to end before their journals are read.
         folders: to be removed if the child cannot.
         logs: where the logs of the last run are; "": nowhere.
         up: Ray has started.
@@ -152,6 +153,7 @@ class Driver:
     address: str | None
     started: list[Process] = field(default_factory=list)
     others: dict[int, Process] = field(default_factory=dict)
+    actors: dict[int, int] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
     logs: str = ""
     up: bool = False
@@ -252,6 +254,11 @@ class Driver:
                 self.address = address
             case "joined", str(name), int(pid), str(first):
                 self._watches(Process(name, pid, first))
+            case "works", int(pid):
+                if pid in self.actors:  # (the number may be another process's by now)
+                    os.close(self.actors.pop(pid))
+                with contextlib.suppress(ProcessLookupError):
+                    self.actors[pid] = os.pidfd_open(pid)
             case "made", str(folder):
                 self.folders.append(folder)
             case "keeps", str(folder):
@@ -278,11 +285,25 @@ class Driver:
         until = monotonic() + END_S
         for process in self.started:
             end_group(process.pid)
-        for fd, process in self.others.items():
-            if process in self.started:
-                select.select([fd], [], [], max(0.0, until - monotonic()))
+        for fd in self.actors.values():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(fd, signal.SIGKILL)
+        for fd in (*self.actors.values(), *(fd for fd, process in self.others.items() if process in self.started)):
+            select.select([fd], [], [], max(0.0, until - monotonic()))
+        if self.address is not None:
+            self._sweep(self.address)
         for folder in self.folders:
             remove(folder)
+
+    def _sweep(self, address: str) -> None:
+        """Remove the journals of runs that are not kept on other hosts of a cluster, or say where they stay."""
+        from cluster.live.sweep import left_by_runs, sweep
+
+        journals = [journal for folder in self.folders for journal in left_by_runs(folder)]
+        if journals and self.lost is None:
+            journals = sweep(address, journals)
+        for journal in journals:
+            Output().note(stays(*journal))
 
     def _why(self, status: int) -> str:
         """The process that has died, and the remedy, in one line."""
@@ -297,7 +318,8 @@ class Driver:
             return f"Ray ended the driver (pid {self.pid}) and gave no reason; `uvmp doctor --ray` tries Ray alone"
         host, _, port = self.address.rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+            if host:  # else it is auto, and not known yet
+                socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
         except (OSError, ValueError):
             return f"Ray's control store, GCS, at {self.address} died; start the cluster again, then {what}"
         return (

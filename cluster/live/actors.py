@@ -22,6 +22,7 @@ import functools
 import os
 import re
 import secrets
+import socket
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from cluster import signals
-from cluster.live.hosts import RayHost, hosts_of, places, still_there
+from cluster.live.hosts import Hosts, RayHost, hosts_of, places, still_there
 from cluster.live.watch import Died, Process, Watch, end_group, has_ended, process_of, remove
 from nodes.host.here import Here, sources, unlike
 from nodes.host.transport import DEFAULT, Kind
@@ -50,6 +51,8 @@ START_S = 5.0
 #: for an actor to end a run
 STOP_S = 10.0
 RETRY_AFTER_S = 5.0
+#: for Ray's control store to accept a connection, and for a host to answer what a dead actor has left there
+CONNECT_S, REMAINS_S = 2.0, 20.0
 #: a socket's path has 107 bytes at most; Ray adds 64 to the name of its folder, or some more
 MAX_FOLDER = 40
 #: Ray lets everybody into its folder, which has its sockets and logs; so that folder is in one of ours
@@ -57,8 +60,10 @@ INSIDE = "/r"
 LOOPBACK = "127.0.0.1"
 #: where Ray looks for its token
 TOKEN_FROM = "RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
-#: tracebacks of actors; that there are more processes than cores; that an actor has died, which we tell
-NOISE = re.compile(r"Traceback|worker processes have been started|A worker died or was killed")
+#: tracebacks of actors; that there are more processes than cores; that an actor, a host or its raylet has died: we tell
+NOISE = re.compile(
+    "Traceback|worker processes have been started|A worker died or was killed|has been marked dead|Raylet is terminated"
+)
 #: in the text of Ray's about an actor that has died
 _BECAUSE = re.compile(r"^The actor (?:is dead|died) because (its [^.]*)", re.MULTILINE)
 _PID = re.compile(r"^\s*pid: ([1-9]\d*)$", re.MULTILINE)
@@ -397,7 +402,10 @@ class Actors:
             raise Infrastructure(f"{' and '.join(silent) or 'an actor'} has not answered for {limit_s:.0f} s") from None
         except self.ray.exceptions.RayActorError as error:
             because = _BECAUSE.search(str(error))
-            raise Died(f"{self._name(error)} died: {because[1] if because else _first_line(error)}") from None
+            why = because[1] if because else _first_line(error)
+            if isinstance(error, self.ray.exceptions.ActorUnavailableError):
+                why = "Ray cannot reach it"
+            raise Died(f"{self._name(error)} died: {why}") from None
         except self.ray.exceptions.RayTaskError as error:
             what = str(error).strip().splitlines()[-1]
             raise Infrastructure(f"{self._failed(refs)} failed: {what}") from None
@@ -459,6 +467,18 @@ class Actors:
                     self.killed.add(name)
                     with contextlib.suppress(Exception):
                         self.ray.kill(alive.pop(name))
+
+    def cluster(self) -> Hosts:
+        """The hosts, to be asked for what dead actors have left there.
+
+        Raises: Infrastructure - Ray's control store does not answer, and Ray itself would wait for it for a minute.
+        """
+        host, _, port = self.ray.get_runtime_context().gcs_address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+        except OSError:
+            raise Infrastructure("Ray's control store, GCS, does not answer") from None
+        return Hosts(self.ray, REMAINS_S)
 
     def dead(self) -> list[str]:
         """The actors that have died; a silent actor is killed, and belongs to them."""

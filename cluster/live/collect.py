@@ -1,24 +1,23 @@
-"""Fetches the journals of a run that are still on other computers into the folder of the run.
+"""Fetches the journals of a run that are still on other computers into the folder of the run, or removes them there.
 
 The driver of the run has died, or an actor before its journals were fetched. A cluster with the same computer reads
 them there (nodes/host/remains.py), in pieces. A journal is in the folder as a whole or not at all, and is removed there
-when it is here.
+when it is here. If the run is not kept, its journals are only removed.
 
-Left out: the journals of a run that ends normally (logs.py).
+Left out: the journals of actors that live (logs.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol, TypeVar
 
-from cluster.live.elsewhere import Place, places
+from cluster.live.elsewhere import ELSEWHERE, Place, places
 from cluster.live.hosts import RayHost
-from cluster.live.logs import note
-from cluster.runs.folder import receive
+from cluster.runs.folder import put, receive
 from nodes.host import remains
 from shared.errors import Infrastructure, LogIncomplete, ProjectBug, UserMistake
 from shared.journal.record import MAX_LINE
@@ -70,12 +69,24 @@ def missing(folder: Path) -> dict[str, Place]:
     return places(folder)
 
 
-def collect(folder: Path, cluster: Cluster) -> Iterator[Fetched]:
+def note(folder: Path, elsewhere: Mapping[str, Place]) -> None:
+    """Write where journals of a run are that are elsewhere, for a command that fetches them."""
+    path = folder / ELSEWHERE
+    if elsewhere:
+        put(path, json.dumps({node: place._asdict() for node, place in elsewhere.items()}, indent=1) + "\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def collect(folder: Path, cluster: Cluster, run: str = "") -> Iterator[Fetched]:
     """Fetch the missing journals, as far as possible.
+
+    Args:
+        run: its identity; "": as the folder says.
 
     Raises: UserMistake - it is not the folder of a run; OSError - the disk is full.
     """
-    run, there = _identity(folder), missing(folder)
+    run, there = run or _identity(folder), places(folder)
     for node, place in list(there.items()):
         try:
             size, host = _fetch(folder, run, node, place, cluster)
@@ -87,6 +98,32 @@ def collect(folder: Path, cluster: Cluster) -> Iterator[Fetched]:
         with suppress(ProjectBug):  # (a file more in a temporary folder)
             cluster.ask(host, remains.remove, PurePosixPath(place.path).parent.name, node)
         yield Fetched(node, place.host, size)
+
+
+def discard(journals: Iterable[tuple[str, Place]], cluster: Cluster) -> list[tuple[str, Place]]:
+    """Remove the journals of nodes there, of runs that are not kept; returns those that may still be there."""
+    left = []
+    for node, place in journals:
+        hosts = _hosts(place, cluster)
+        removed = False
+        for host in hosts:
+            try:
+                cluster.ask(host, remains.remove, PurePosixPath(place.path).parent.name, node)
+            except LogIncomplete:  # there is none
+                removed |= len(hosts) == 1
+            except Infrastructure:
+                continue
+            else:
+                removed = True
+        if not removed:
+            left.append((node, place))
+    return left
+
+
+def _hosts(place: Place, cluster: Cluster) -> list[RayHost]:
+    """The hosts of a cluster where it may be: that Ray node, or else all computers of that name."""
+    hosts = [host for host in cluster.hosts if host.id == place.node]
+    return hosts or [host for host in cluster.hosts if host.name == place.host]
 
 
 def why(failed: Sequence[Fetched]) -> ProjectBug:
@@ -121,15 +158,13 @@ def _fetch(folder: Path, run: str, node: str, place: Place, cluster: Cluster) ->
 
     Raises: ProjectBug - it cannot be; OSError - the disk is full.
     """
-    hosts = [host for host in cluster.hosts if host.id == place.node]
-    hosts = hosts or [host for host in cluster.hosts if host.name == place.host]
     path = PurePosixPath(place.path)
     if path.name != f"{node}{SUFFIX}":
         raise LogIncomplete(f"{clean(place.path, 200)} is not the name of its file")
     wrong: ProjectBug = Infrastructure(
         f"host {clean(place.host, 100)} is not in the cluster, which has {', '.join(map(str, cluster.hosts[:20]))}"
     )
-    for host in hosts:  # (several may have a name)
+    for host in _hosts(place, cluster):  # (several may have a name)
         try:
             return receive(folder / f"{node}{SUFFIX}", _pieces(cluster, host, run, path.parent.name, node)), host
         except ProjectBug as error:

@@ -16,6 +16,8 @@ from shared.text import clean
 
 #: node -> where its journal is, if it is on another computer
 ELSEWHERE = "elsewhere.json"
+#: what the names of the folders of attempts begin with, after which an actor died, in the folder of their run
+DIED = "died-"
 MAX_BYTES, MAX_PLACES, MAX_TEXT = 1 << 20, 256, 4096
 _NODE = re.compile(r"[a-z][a-z_]{0,30}[0-9]{0,4}")
 
@@ -58,11 +60,26 @@ def places(folder: Path) -> dict[str, Place]:
         raise UserMistake(f"cannot be read ({clean(wrong, 120)})", file=clean(path, 200)) from None
 
 
-def left(folder: str) -> list[str]:
+def stays(node: str, place: Place) -> str:
+    """Where the journal of a node still is, in words."""
+    return f"the journal of {node} stays on {place.host}: {place.path}"
+
+
+def attempts(folder: str) -> list[str]:
+    """The folders in which journals of a run may be: its own, and those of the attempts before the last death."""
+    return [folder, *map(str, sorted(Path(folder).glob(f"{DIED}[1-9]*")))]
+
+
+def left(run: str) -> list[str]:
     """Which journals of a run are still on other computers, and how to fetch them, in words."""
-    try:
-        there = places(Path(folder))
-    except UserMistake as wrong:
-        return [str(wrong)]
-    lines = [f"the journal of {node} stays on {place.host}: {place.path}" for node, place in there.items()]
-    return [*lines, f"to fetch what stays there: {shlex.join(['uvmp', 'collect', folder])}"] if lines else []
+    lines = []
+    for folder in attempts(run):
+        try:
+            there = places(Path(folder))
+        except UserMistake as wrong:
+            lines.append(str(wrong))
+            continue
+        lines += [stays(node, place) for node, place in there.items()]
+        if there:
+            lines.append(f"to fetch what stays there: {shlex.join(['uvmp', 'collect', folder])}")
+    return lines

@@ -117,16 +117,25 @@ class Surveyed(NamedTuple):
     unsure: float = 0.0
 
 
+class Silent(Infrastructure):
+    """A host does not answer."""
+
+
 class Hosts:
     """The hosts of a cluster, each of which can be asked to call a function, in a process that Ray starts there.
 
+    Args:
+        limit_s: seconds that a host has to answer.
+
     Attributes:
         hosts: all that are alive.
+        silent: those that have not answered; they are not asked again.
     """
 
-    def __init__(self, ray: ModuleType):
-        self.ray = ray
+    def __init__(self, ray: ModuleType, limit_s: float = START_S):
+        self.ray, self.limit_s = ray, limit_s
         self.hosts: Sequence[RayHost] = hosts_of(ray)
+        self.silent = set[RayHost]()
 
     def begin(self, host: RayHost, function: Callable[..., object], *args: object) -> object:
         """Ask, and do not wait for the answer."""
@@ -141,9 +150,9 @@ class Hosts:
         Raises: Infrastructure - no answer; ProjectBug - what the function has raised.
         """
         try:
-            return self.ray.get(ref, timeout=START_S)
+            return self.ray.get(ref, timeout=self.limit_s)
         except self.ray.exceptions.GetTimeoutError:
-            raise Infrastructure(f"no process answers within {START_S:.0f} s") from None
+            raise Silent(f"no process answers within {self.limit_s:.0f} s") from None
         except self.ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, ProjectBug):
@@ -153,8 +162,14 @@ class Hosts:
 
     def ask(self, host: RayHost, function: Callable[..., T], *args: object) -> T:
         """Ask, and wait for the answer."""
-        answer: T = self.answer(self.begin(host, function, *args))
-        return answer
+        try:
+            if host in self.silent:
+                raise Silent("no process answers")
+            answer: T = self.answer(self.begin(host, function, *args))
+            return answer
+        except Silent:
+            self.silent.add(host)
+            raise
 
 
 def survey(cluster: Hosts) -> Iterator[Surveyed]:

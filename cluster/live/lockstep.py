@@ -124,8 +124,8 @@ class Lockstep:
         image = mirror.sim.image_
         assert image is not None
         machine.become(mirror.scenario, image)
-        machine.logs = Logs(machine.actors, config.nodes, self.folder)
-        machine.load(machine.logs, self.run, {node: [] for node in config.nodes}, 0)
+        machine.logs = Logs(machine.actors, config.nodes, self.folder, self.run)
+        machine.load(machine.logs, {node: [] for node in config.nodes}, 0)
         machine.actors.call("start")
         self.mirror = mirror
         self.records, self.sizes = dict.fromkeys(config.nodes, 0), dict.fromkeys(config.nodes, 0)

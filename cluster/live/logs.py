@@ -1,25 +1,25 @@
 """The journal files of a live run.
 
 An actor that has the driver's disk writes its journals into the folder of the run. Another actor writes them into a
-folder of its own computer, and the driver fetches them at the end, in pieces by messages. As long as that is not done,
-ELSEWHERE in the folder of the run says where they are.
+folder of its own computer, and the driver fetches them at the end, in pieces by messages; if that actor has died, from
+its computer (collect.py). As long as that is not done, ELSEWHERE in the folder of the run says where they are.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cluster.live.actors import Actors
-from cluster.live.elsewhere import ELSEWHERE, Place
-from cluster.runs.folder import cannot_write, put, receive
+from cluster.live.collect import collect, note
+from cluster.live.elsewhere import ELSEWHERE, Place, places
+from cluster.runs.folder import cannot_write, receive
 from nodes.host.here import Here
 from nodes.host.private import make_folder
-from shared.errors import Infrastructure
+from shared.errors import Infrastructure, ProjectBug
 from shared.journal.record import Journals, Record, stream
 from shared.journal.runfile import SCENARIO, SUFFIX
 
@@ -65,13 +65,14 @@ class Logs:
 
     Args:
         folder: of the run.
+        run: its identity.
 
     Attributes:
         elsewhere: node -> where its journal is, if it is not in the folder.
     """
 
-    def __init__(self, actors: Actors, nodes: Iterable[str], folder: Path):
-        self.actors, self.nodes, self.folder = actors, list(nodes), folder
+    def __init__(self, actors: Actors, nodes: Iterable[str], folder: Path, run: str):
+        self.actors, self.nodes, self.folder, self.run = actors, list(nodes), folder, run
         self.elsewhere: dict[str, Place] = {}
 
     def are_in(self, nodes: Iterable[str], here: Here, folder: str) -> None:
@@ -109,6 +110,10 @@ class Logs:
         for node in list(self.elsewhere):
             with contextlib.suppress(OSError, Infrastructure):
                 self.fetch(node, self.folder)
+        if self.elsewhere:  # their actors have died
+            with contextlib.suppress(OSError, ProjectBug):
+                list(collect(self.folder, self.actors.cluster(), self.run))
+            self.elsewhere = places(self.folder)
 
     def left(self) -> Journals:
         """The journals in the folder of the run; a last line may be torn."""
@@ -121,12 +126,10 @@ class Logs:
     def set_aside(self, folder: Path) -> None:
         """Move the journals into a folder of their own, which is that of a run that was cut short."""
         make_folder(folder)
-        for name in (SCENARIO, ELSEWHERE):
+        shutil.copy(self.folder / SCENARIO, folder)
+        for name in (ELSEWHERE, *(f"{node}{SUFFIX}" for node in self.nodes)):
             with contextlib.suppress(FileNotFoundError):
-                shutil.copy(self.folder / name, folder)
-        for node in self.nodes:
-            with contextlib.suppress(FileNotFoundError):
-                (self.folder / f"{node}{SUFFIX}").rename(folder / f"{node}{SUFFIX}")
+                (self.folder / name).rename(folder / name)
 
     def fetch(self, node: str, folder: Path) -> None:
         """Fetch the journal of a node; if into the folder of the run, it is elsewhere no more.
@@ -137,12 +140,3 @@ class Logs:
         if folder == self.folder:
             del self.elsewhere[node]
             note(self.folder, self.elsewhere)
-
-
-def note(folder: Path, elsewhere: Mapping[str, Place]) -> None:
-    """Write where journals of a run are that are elsewhere, for a command that fetches them."""
-    path = folder / ELSEWHERE
-    if elsewhere:
-        put(path, json.dumps({node: place._asdict() for node, place in elsewhere.items()}, indent=1) + "\n")
-    else:
-        path.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ Journals stay on the disk. The driver goes through their files as often as it mu
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections import Counter
@@ -26,8 +27,9 @@ from typing import NamedTuple
 
 from cluster.boot import boot
 from cluster.live.actors import Actors
+from cluster.live.collect import discard
 from cluster.live.doing import Doing, doing
-from cluster.live.elsewhere import left
+from cluster.live.elsewhere import Place, left, stays
 from cluster.live.logs import Logs
 from cluster.live.watch import Died, Watch
 from cluster.machine import sites_of
@@ -39,6 +41,7 @@ from cluster.runs.replay import beginning, followed
 from nodes.build import build_threads
 from nodes.host.admit import ANYBODY
 from nodes.host.private import make_folder
+from nodes.host.remains import is_actor
 from nodes.host.transport import DEFAULT, Kind
 from shared.detectors import oracle, race
 from shared.detectors.machine_state import HostState, MachineState
@@ -154,6 +157,7 @@ class LiveMachine:
         scratch: folder for the journals of a run that is not kept.
         logs: of the last run.
         pace: is told how each run goes.
+        abandoned: journals of nodes, of runs that are not kept, that dead actors have left on other computers.
     """
 
     def __init__(
@@ -174,17 +178,32 @@ class LiveMachine:
         self.runs = 0
         self.logs: Logs | None = None
         self.pace = Pace()
+        self.abandoned: list[tuple[str, Place]] = []
 
-    def close(self) -> None:
-        """End the actors and remove what the runs left in temporary folders."""
-        unfetched = self.logs.elsewhere if self.logs is not None and self.left_elsewhere() else ()
-        self.actors.stop("clean", spare={self.actors.actor_of[node] for node in unfetched})
+    def close(self) -> list[str]:
+        """End the actors and remove what the runs left in temporary folders.
+
+        Returns: which journals stay on other computers, in words.
+        """
+        unfetched = {} if self.logs is None else self.logs.elsewhere
+        keeps = self.logs is not None and self.logs.folder.parent != self.scratch
+        self.actors.stop("clean", spare={self.actors.actor_of[node] for node in unfetched} if keeps else ())
+        if not keeps:
+            dead = [node for node in unfetched if self.actors.actor_of[node] in self.actors.killed]
+            self.abandoned += [(node, unfetched[node]) for node in dead]
+        lines = left(str(self.logs.folder)) if self.logs is not None and keeps else []
+        lines += [stays(*journal) for journal in self._discarded()]
         self.actors.kill()
         shutil.rmtree(self.scratch, ignore_errors=True)
+        return lines
 
-    def left_elsewhere(self) -> list[str]:
-        """Which journals of the last run, which was to be kept, are still on other computers, in words."""
-        return [] if self.logs is None or self.logs.folder.parent == self.scratch else left(str(self.logs.folder))
+    def _discarded(self) -> list[tuple[str, Place]]:
+        """Remove the journals of runs that are not kept; returns those that may still be there."""
+        journals, self.abandoned = self.abandoned, []
+        try:
+            return discard(journals, self.actors.cluster()) if journals else []
+        except Infrastructure:
+            return journals
 
     def become(self, scenario: Scenario, image: dict[str, object]) -> None:
         """Run another scenario of the same nodes from now on, from the image that its setup has made."""
@@ -218,8 +237,8 @@ class LiveMachine:
         folder = self.scratch / name if out is None else out.absolute()
         began = monotonic()
         strict = follow is not None and not isinstance(follow, Beginning)
-        self.logs = Logs(self.actors, self.scenario.machine.nodes, folder)
-        refusal = self.load(self.logs, identity or name, follow, seed)
+        self.logs = Logs(self.actors, self.scenario.machine.nodes, folder, identity or name)
+        refusal = self.load(self.logs, follow, seed)
         level = refusal.level(self.scenario.detect) if refusal is not None else "off"
         late_s: float | None = None
         if level != "stop":
@@ -291,11 +310,12 @@ class LiveMachine:
             run.finding, more = sort_out(judge(state, detect, wrong, promised, watched), detect)
         run.notes = findings["note"] + more
 
-    def load(self, logs: Logs, identity: str, follow: Journals | Beginning | None, seed: int) -> Finding | None:
+    def load(self, logs: Logs, follow: Journals | Beginning | None, seed: int) -> Finding | None:
         """Give every actor its part of the image; returns why the machine does not boot, if so.
 
         Raises: Infrastructure - an actor runs other source than ours, or the folder cannot be written.
         """
+        self._tell_processes()
         mark = logs.folder / f".{new_identity()}"  # an actor that sees it has the same disk
         try:
             make_folder(logs.folder, exist_ok=True)
@@ -303,7 +323,7 @@ class LiveMachine:
         except OSError as wrong:
             raise cannot_write(mark, wrong) from None
         try:
-            loads = [encode(LOAD, load) for load in self._loads(mark, identity, follow, seed)]
+            loads = [encode(LOAD, load) for load in self._loads(mark, logs.run, follow, seed)]
             handles = self.actors.handles.items()
             refs = {name: handle.load.remote(data) for (name, handle), data in zip(handles, loads, strict=True)}
             answers = self.actors.gather(refs)
@@ -321,6 +341,12 @@ class LiveMachine:
             nodes |= loaded.nodes
             logs.are_in(group, self.actors.here[group[0]], loaded.folder)
         return refused({node: nodes[node] for node in self.scenario.machine.nodes})
+
+    def _tell_processes(self) -> None:
+        """Say which processes of this computer are ours: without a driver they would go on for a while."""
+        for here in self.actors.here.values():
+            if here.host == os.uname().nodename and is_actor(here.pid):
+                self.watch.tell("works", here.pid)
 
     def _loads(self, mark: Path, identity: str, follow: Journals | Beginning | None, seed: int) -> Iterator[Load]:
         """The message that loads each actor."""

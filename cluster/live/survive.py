@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cluster.live.elsewhere import DIED, places
 from cluster.live.logs import Logs
 from cluster.live.machine import Beginning, LiveMachine
 from cluster.runs.clock import Clock
@@ -70,6 +71,7 @@ class Surviving:
                 left -= 1
                 follow = self._recover(error, follow, out)
         for folder in self.aside:
+            self.machine.abandoned += places(folder).items()
             shutil.rmtree(folder, ignore_errors=True)
         self.aside = []
         return outcome
@@ -90,8 +92,10 @@ class Surviving:
             journals = beginning(machine.scenario, logs.left())
             if follow is None or operations(journals) > operations(follow.journals):
                 follow = Beginning(journals)
-            if out is not None:
-                self.aside.append(out / f"died-{len(self.aside) + 1}")
+            if out is None:
+                machine.abandoned += logs.elsewhere.items()
+            else:
+                self.aside.append(out / f"{DIED}{len(self.aside) + 1}")
                 logs.set_aside(self.aside[-1])
         count = 0 if follow is None else operations(follow.journals)
         self.notify(f"{error}; started anew: {', '.join(self.dead)}; {counted(count, 'operation')} are followed")

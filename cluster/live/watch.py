@@ -16,7 +16,7 @@ from pathlib import Path
 from time import sleep
 from typing import Literal, NamedTuple
 
-from cluster.live.elsewhere import places
+from cluster.live.elsewhere import attempts, places
 from shared.errors import Infrastructure, UserMistake
 from shared.journal.runfile import RUN, SUFFIX
 
@@ -31,6 +31,7 @@ class Watch:
     born NAME PID    a process has been started, without which Ray does not work
     at HOST:PORT     the address of a cluster to which the driver has connected
     joined NAME PID FIRST  the same, of a cluster's Ray, which is not ours; what is to be done first if it dies
+    works PID        an actor of this computer; it writes journals until it ends
     made FOLDER      a folder has been made, which is removed at the end
     keeps FOLDER     the logs of the run that begins are in this folder
     up               Ray has started
@@ -42,7 +43,9 @@ class Watch:
 
     logs = ""
 
-    def tell(self, event: Literal["born", "at", "joined", "made", "keeps", "up", "over"], *about: object) -> None:
+    def tell(
+        self, event: Literal["born", "at", "joined", "works", "made", "keeps", "up", "over"], *about: object
+    ) -> None:
         """One of these has happened."""
 
     def keeps(self, folder: str) -> None:
@@ -97,28 +100,32 @@ def remedy(logs: str, survivable: bool = False) -> str:
         logs: folder of the run that was going on; "": there is none.
         survivable: what died was an actor.
     """
-    folder = Path(logs)
     again = "run the command again"
     if survivable:
         again += "; `--survive N` lets a run survive N deaths of actors"
+    if not logs or Path(logs, RUN).exists():
+        return again
+    # (the first of those that have most; who dies while it follows an attempt has less than that has)
+    sizes = {folder: sum(map(_size, Path(folder).glob(f"*{SUFFIX}"))) for folder in attempts(logs)}
+    folder = max(sizes, key=lambda name: sizes[name])
     try:
-        there = places(folder) if logs else {}
+        there = places(Path(folder))
     except UserMistake:
         there = {}
-    if not logs or (folder / RUN).exists() or not (there or any(map(_has_records, folder.glob(f"*{SUFFIX}")))):
+    if not there and not sizes[folder]:
         return again
-    resume = f"`{shlex.join(['uvmp', 'run', '--resume', logs])}` continues the run"
+    resume = f"`{shlex.join(['uvmp', 'run', '--resume', folder])}` continues the run"
     if not there:
         return resume
     hosts = " and ".join(sorted({place.host for place in there.values()}))
-    return f"`{shlex.join(['uvmp', 'collect', logs])}` fetches the journals that stay on {hosts}, then {resume}"
+    return f"`{shlex.join(['uvmp', 'collect', folder])}` fetches the journals that stay on {hosts}, then {resume}"
 
 
-def _has_records(journal: Path) -> bool:
-    """Has a journal more than its header?"""
+def _size(journal: Path) -> int:
+    """Bytes of the records of a journal, behind its header."""
     with contextlib.suppress(OSError), open(journal, "rb") as stream:
-        return bool(stream.readline() and stream.readline())
-    return False
+        return os.fstat(stream.fileno()).st_size - len(stream.readline())
+    return 0
 
 
 def end_group(pid: int) -> None:

@@ -14,6 +14,9 @@ deliveries into its inbox are one-way.
 
 from __future__ import annotations
 
+import ctypes
+import signal
+import sys
 import threading
 from typing import Protocol
 
@@ -28,6 +31,7 @@ from nodes.host.transport import LIMIT_S
 from shared.errors import Infrastructure
 
 REAP_EVERY = 64
+PR_SET_PDEATHSIG = 1
 
 
 class Method(Protocol):
@@ -147,6 +151,7 @@ class NodeActor(Host):
     """
 
     def __init__(self, name: str, nodes: list[str]):
+        _end_with_parent()
         self.ray = RayTransport(name)
         super().__init__(name, nodes, self.ray)
         self.sockets: SocketTransport | None = None
@@ -191,6 +196,16 @@ class NodeActor(Host):
     def here(self) -> Here:
         """Where this actor runs, and of which source."""
         return this_process()
+
+
+def _end_with_parent() -> None:
+    """End when Ray's node process does, which has started this process.
+
+    Ray's own watch takes a node process that has ended for alive as long as its parent does not wait for it, as in a
+    container whose first process does not.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def this_process() -> Here:

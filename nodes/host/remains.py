@@ -14,6 +14,7 @@ import re
 import stat
 import tempfile
 from pathlib import Path
+from time import monotonic, sleep
 
 from shared.errors import Infrastructure, LogIncomplete
 from shared.journal.runfile import SUFFIX
@@ -23,6 +24,8 @@ from shared.wire.codec import CHUNK, encode
 #: what the name of a folder that an actor makes begins with
 PREFIX = "uvmp-"
 CHUNK_BYTES = 90_000
+#: seconds in which an actor ends that is being killed, and between two looks at it
+ENDS_S, RETRY_S = 2.0, 0.05
 _FOLDER = re.compile(PREFIX + r"[A-Za-z0-9_]{1,20}")
 _NODE = re.compile(r"[a-z][a-z_]{0,30}[0-9]{0,4}")
 
@@ -77,11 +80,21 @@ def _path(folder: str, node: str) -> Path:
 
 
 def _refuse_running(header: bytes) -> None:
-    """Raises: Infrastructure - the actor that writes this journal lives."""
+    """Raises: Infrastructure - the actor that writes this journal lives, and does not end within ENDS_S."""
     try:
-        pid = json.loads(header)["pid"]
-        words = Path(f"/proc/{int(pid)}/cmdline").read_bytes()
-    except (OSError, ValueError, TypeError, LookupError, RecursionError):
+        pid = int(json.loads(header)["pid"])
+    except (ValueError, TypeError, LookupError, RecursionError):
         return
-    if words.startswith(b"ray::NodeActor"):
-        raise Infrastructure(f"the run continues: process {pid} writes its journals")
+    until = monotonic() + ENDS_S
+    while is_actor(pid):
+        if monotonic() > until:
+            raise Infrastructure(f"the run continues: process {pid} writes its journals")
+        sleep(RETRY_S)
+
+
+def is_actor(pid: int) -> bool:
+    """Is this process of this computer an actor?"""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::NodeActor")
+    except OSError:
+        return False

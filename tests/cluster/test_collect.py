@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from cluster.live.collect import collect, why
-from cluster.live.elsewhere import ELSEWHERE, places
+from cluster.live.collect import collect, discard, why
+from cluster.live.elsewhere import ELSEWHERE, left, places
 from cluster.live.hosts import Hosts, RayHost
+from cluster.live.watch import remedy
 from nodes.host import remains
 from shared.errors import Exit, Infrastructure, LogIncomplete, ProjectBug, UserMistake
 from shared.wire.codec import CHUNK, decode
@@ -158,6 +160,7 @@ def test_of_a_run_that_goes_on_nothing_is_taken(played: Played, monkeypatch: pyt
     file.write_bytes(json.dumps(json.loads(header) | {"pid": os.getpid()}).encode() + b"\n" + rest)
     assert decode(CHUNK, played.ask(FAR, remains.piece, THERE, "memory", 0)), "that process is no actor"
     read = Path.read_bytes
+    monkeypatch.setattr(remains, "ENDS_S", 0.1)
     monkeypatch.setattr(Path, "read_bytes", lambda path: b"ray::NodeActor" if "cmdline" in str(path) else read(path))
     with pytest.raises(Infrastructure, match=f"the run continues: process {os.getpid()} writes"):
         played.ask(FAR, remains.piece, THERE, "memory", 0)
@@ -241,3 +244,31 @@ def test_a_command_that_is_killed_continues(played: Played, whole: Path, tmp_pat
         except KeyboardInterrupt:
             died += 1
     assert died > 4 and contents(run) == contents(whole) and list(played.far.iterdir()) == []
+
+
+def test_what_nobody_is_to_read_is_removed_and_the_rest_is_named(played: Played, tmp_path: Path) -> None:
+    """Of a run that is not kept: journals of computers that are gone may still be there."""
+    there = list(places(tmp_path / "run").items())
+    lost = "mmu", there[0][1]._replace(host="lost", node="id-lost")
+    assert discard([*there, lost], played) == [lost] and list(played.far.iterdir()) == []
+    assert discard(there, played) == [], "who has been there before leaves nothing to do"
+
+
+def test_the_remedy_is_to_continue_what_has_most(whole: Path, played: Played, tmp_path: Path) -> None:
+    """A run that dies while it follows an attempt has less than that attempt has."""
+    run, again = tmp_path / "run", "run the command again"
+    assert remedy("") == remedy(str(tmp_path / "none")) == remedy(str(whole)) == again, "or it has ended"
+    assert remedy("", survivable=True) == f"{again}; `--survive N` lets a run survive N deaths of actors"
+    (run / "run.json").unlink()
+    resume = f"`uvmp run --resume {run}` continues the run"
+    assert remedy(str(run)) == f"`uvmp collect {run}` fetches the journals that stay on far, then {resume}"
+    (run / ELSEWHERE).unlink()
+    assert remedy(str(run)) == remedy(str(run), survivable=True) == resume
+    shutil.copytree(whole, run / "died-1", ignore=shutil.ignore_patterns("run.json"))
+    assert remedy(str(run)) == f"`uvmp run --resume {run}/died-1` continues the run"
+    say(run / "died-1", mmu={})
+    assert left(str(run))[-1] == f"to fetch what stays there: uvmp collect {run}/died-1"
+    for journal in run.glob("**/*.jsonl"):
+        journal.write_bytes(journal.read_bytes().split(b"\n")[0] + b"\n")
+    (run / "died-1" / ELSEWHERE).unlink()
+    assert remedy(str(run)) == again, "no operation was performed"

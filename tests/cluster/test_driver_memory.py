@@ -48,7 +48,7 @@ def written(made: Scenario, folder: Path) -> tuple[Outcome, MachineState]:
 def driven(made: Scenario, folder: Path, results: Results, state: MachineState) -> Outcome:
     """What the driver does when the processes have ended."""
     machine = LiveMachine(cast(ModuleType, None), made, actors=ACTORS)
-    journals, _ = Logs(ACTORS, made.machine.nodes, folder).collect(folder)
+    journals, _ = Logs(ACTORS, made.machine.nodes, folder, "x").collect(folder)
     run = Outcome(None, journals, "", results, [], {}, {}, 0, seconds=1.0)
     machine._judge(run, state, free=True)
     run.digest = digest(run.journals)
@@ -59,13 +59,13 @@ def driven(made: Scenario, folder: Path, results: Results, state: MachineState) 
 
 def followed_on(made: Scenario, folder: Path, *_: object) -> Schedule:
     """What the driver does before the processes continue from the journals that dead processes have left."""
-    left = beginning(made, Logs(ACTORS, made.machine.nodes, folder).left())
+    left = beginning(made, Logs(ACTORS, made.machine.nodes, folder, "x").left())
     return schedule_of(Beginning(left), made)
 
 
 def replayed(made: Scenario, folder: Path, *_: object) -> Outcome:
     """A replay in sim of the journals."""
-    return replay_journals(made, Logs(ACTORS, made.machine.nodes, folder).collect(folder)[0])
+    return replay_journals(made, Logs(ACTORS, made.machine.nodes, folder, "x").collect(folder)[0])
 
 
 def held(made: Scenario, folder: Path) -> Held:

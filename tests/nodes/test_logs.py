@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,8 +14,10 @@ import pytest
 from cluster.boot import boot
 from cluster.live.actors import Actors
 from cluster.live.elsewhere import places
+from cluster.live.hosts import RayHost
 from cluster.live.logs import Logs
 from nodes.host.here import here
+from nodes.host.remains import PREFIX
 from shared.errors import Infrastructure
 from shared.journal.record import read
 from shared.journal.runfile import SUFFIX
@@ -117,7 +121,7 @@ def test_a_journal_for_which_there_is_no_room_stays_on_its_computer_too(tmp_path
     run, spare = tmp_path / "run", tmp_path / "spare"
     run.mkdir()
     spare.mkdir()
-    logs = Logs(cast(Actors, Far()), ["memory", "mmu"], run)
+    logs = Logs(cast(Actors, Far()), ["memory", "mmu"], run, "x")
     logs.are_in(["memory", "mmu"], here("node1", "2"), "/tmp/uvmp-x")
     if not room:
         (run / f"mmu{SUFFIX}").mkdir()  # in the way
@@ -127,3 +131,37 @@ def test_a_journal_for_which_there_is_no_room_stays_on_its_computer_too(tmp_path
         assert (folder / f"{node}{SUFFIX}").read_bytes() == b"".join(Far().chunks(node))
     assert (unkept is None) is room and (room or f"mmu{SUFFIX}" in str(unkept))
     assert list(logs.elsewhere) == list(places(run)) == ([] if room else ["mmu"])
+
+
+@pytest.mark.parametrize("reached", [True, False], ids=["host answers", "host is lost"])
+def test_the_journal_of_an_actor_that_died_is_fetched_from_its_computer(
+    reached: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder there is then gone; what cannot be fetched stays, and the folder of the run says where."""
+    far, run = tmp_path / "far" / f"{PREFIX}1", tmp_path / "run"
+    far.mkdir(parents=True)
+    run.mkdir()
+    text = b'{"run": "x"}\n{"k": 1}\n'
+    (far / f"memory{SUFFIX}").write_bytes(text)
+    monkeypatch.setattr(tempfile, "tempdir", str(far.parent))
+
+    class Dead(Far):
+        def chunks(self, node: str) -> Iterator[bytes]:
+            if node == "memory":
+                raise Infrastructure("its actor has died")
+            return super().chunks(node)
+
+        def stop(self, *methods: str) -> None:
+            assert methods == ("halt", "finish")
+
+        def cluster(self) -> Any:
+            hosts = [RayHost("node1", "far", "10.0.0.2", 1.0)] if reached else []
+            return SimpleNamespace(hosts=hosts, ask=lambda host, function, *args: function(*args))
+
+    logs = Logs(cast(Actors, Dead()), ["memory", "mmu"], run, "x")
+    logs.are_in(["memory", "mmu"], here("node1", "2"), str(far))
+    logs.salvage()
+    assert (run / f"mmu{SUFFIX}").is_file()
+    if reached:
+        assert (run / f"memory{SUFFIX}").read_bytes() == text and not far.exists()
+    assert list(logs.elsewhere) == list(places(run)) == ([] if reached else ["memory"])
