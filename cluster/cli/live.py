@@ -18,7 +18,7 @@ from cluster import signals
 from cluster.boot import boot
 from cluster.cli.board import Board
 from cluster.cli.options import LiveOptions, placement
-from cluster.cli.output import Output, coloured, rate_of
+from cluster.cli.output import Output, coloured, pasteable, rate_of
 from cluster.cli.parent import LINK, fork
 from cluster.live.actors import ray_session
 from cluster.live.doing import Doing, first, rates
@@ -111,7 +111,7 @@ class Shown(Pace):
 
 def _close(output: Output, machine: LiveMachine) -> None:
     """End the machine; says which journals stay on other computers."""
-    for line in machine.close():
+    for line in machine.close(pasteable):
         output.note(line)
 
 

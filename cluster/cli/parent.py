@@ -200,7 +200,7 @@ class Driver:
             if self._connects():
                 return complain(sys.argv[1:], "interrupted", Exit.INTERRUPTED)
         hint = pasteable(shlex.join(["uvmp", "postmortem", self.logs])) if self.logs else ""
-        for line in left(self.logs) if self.logs else ():
+        for line in left(self.logs, pasteable) if self.logs else ():
             Output().note(line)
         return complain(sys.argv[1:], self._why(status), Exit.INFRASTRUCTURE, hint=hint)
 

@@ -61,7 +61,7 @@ def command(asked: PostmortemOptions) -> int:
     output.result({**report.as_dict(), "exit": int(code)})
     if not report.complete:
         output.note("the log is incomplete; --full says what is missing")
-        for line in left(run):
+        for line in left(run, pasteable):
             output.note(line)
     return code
 

@@ -35,6 +35,7 @@ from cluster import signals
 from cluster.live.hosts import Hosts, RayHost, hosts_of, places, still_there
 from cluster.live.watch import Died, Process, Watch, end_group, has_ended, process_of, remove
 from nodes.host.here import Here, sources, unlike
+from nodes.host.private import temporary
 from nodes.host.transport import DEFAULT, Kind
 from shared.errors import Infrastructure
 from shared.scenario.machine import MachineConfig
@@ -205,7 +206,7 @@ def _start(ray: ModuleType, options: dict[str, object], stack: contextlib.ExitSt
         stack.callback(remove, folder)
         stack.push(end)
     try:
-        with _tamed(ray, private):
+        with _tamed(ray, private), _for_user_alone() if local else contextlib.nullcontext():
             ray.init(**options)
     except Exception as error:
         where = "on this machine" if local else f"at {options['address']}"
@@ -217,7 +218,7 @@ def _folder() -> str | None:
     for place in (tempfile.gettempdir(), "/tmp"):
         if len(os.fsencode(place)) <= MAX_FOLDER - len("/ray-XXXXXXXX" + INSIDE):
             with contextlib.suppress(OSError):
-                return tempfile.mkdtemp(prefix="ray-", dir=place)
+                return str(temporary("ray-", place))
     return None
 
 
@@ -232,6 +233,20 @@ def _tamed(ray: ModuleType, private: Private) -> Iterator[None]:
         stack.enter_context(_replaced(services, "ConsolePopen", lambda was: functools.partial(private.start, was)))
         stack.enter_context(_replaced(services, "resolve_ip_for_localhost", lambda was: lambda host: host))
         yield
+
+
+@contextlib.contextmanager
+def _for_user_alone() -> Iterator[None]:
+    """Files of Ray's processes, and of the processes that these start, are for their user alone, with any umask.
+
+    Each of these processes gives everybody all rights to the folders in which they are, which is why the folder around
+    these is ours alone.
+    """
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,8 +71,12 @@ def attempts(folder: str) -> list[str]:
     return [folder, *map(str, sorted(Path(folder).glob(f"{DIED}[1-9]*")))]
 
 
-def left(run: str) -> list[str]:
-    """Which journals of a run are still on other computers, and how to fetch them, in words."""
+def left(run: str, pasteable: Callable[[str], str] = str) -> list[str]:
+    """Which journals of a run are still on other computers, and how to fetch them, in words.
+
+    Args:
+        pasteable: makes of a command line one that can be pasted.
+    """
     lines = []
     for folder in attempts(run):
         try:
@@ -81,5 +86,5 @@ def left(run: str) -> list[str]:
             continue
         lines += [stays(node, place) for node, place in there.items()]
         if there:
-            lines.append(f"to fetch what stays there: {shlex.join(['uvmp', 'collect', folder])}")
+            lines.append(f"to fetch what stays there: {pasteable(shlex.join(['uvmp', 'collect', folder]))}")
     return lines

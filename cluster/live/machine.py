@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -40,7 +39,7 @@ from cluster.runs.outcome import Outcome
 from cluster.runs.replay import beginning, followed
 from nodes.build import build_threads
 from nodes.host.admit import ANYBODY
-from nodes.host.private import make_folder
+from nodes.host.private import make_folder, temporary
 from nodes.host.remains import is_actor
 from nodes.host.transport import DEFAULT, Kind
 from shared.detectors import oracle, race
@@ -172,7 +171,7 @@ class LiveMachine:
         self.scenario = scenario
         self.image = boot(scenario)
         self.actors = actors if actors is not None else Actors(ray, scenario.machine, place, transport)
-        self.scratch = Path(tempfile.mkdtemp(prefix="uvmp-"))
+        self.scratch = temporary("uvmp-")
         self.watch = watch or Watch()
         self.watch.tell("made", str(self.scratch))
         self.runs = 0
@@ -180,8 +179,11 @@ class LiveMachine:
         self.pace = Pace()
         self.abandoned: list[tuple[str, Place]] = []
 
-    def close(self) -> list[str]:
+    def close(self, pasteable: Callable[[str], str] = str) -> list[str]:
         """End the actors and remove what the runs left in temporary folders.
+
+        Args:
+            pasteable: makes of a command line one that can be pasted.
 
         Returns: which journals stay on other computers, in words.
         """
@@ -191,7 +193,7 @@ class LiveMachine:
         if not keeps:
             dead = [node for node in unfetched if self.actors.actor_of[node] in self.actors.killed]
             self.abandoned += [(node, unfetched[node]) for node in dead]
-        lines = left(str(self.logs.folder)) if self.logs is not None and keeps else []
+        lines = left(str(self.logs.folder), pasteable) if self.logs is not None and keeps else []
         lines += [stays(*journal) for journal in self._discarded()]
         self.actors.kill()
         shutil.rmtree(self.scratch, ignore_errors=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import threading
 from collections import Counter
 from contextlib import ExitStack, suppress
@@ -21,7 +20,7 @@ from nodes.cpu import Processor, Thread
 from nodes.host.admit import Admission
 from nodes.host.lease import ACCESSES, Lender
 from nodes.host.lines import Lines
-from nodes.host.private import make_folder
+from nodes.host.private import make_folder, temporary
 from nodes.host.remains import CHUNK_BYTES, PREFIX
 from nodes.host.runner import Runner
 from nodes.host.transport import Transport
@@ -133,7 +132,7 @@ class Host:
             make_folder(wanted, exist_ok=True)
             self.own = wanted
         elif not (wanted / mark).is_file():
-            wanted = self.own = Path(tempfile.mkdtemp(prefix=PREFIX))
+            wanted = self.own = temporary(PREFIX)
         return wanted
 
     def _contexts(self, scenario: Scenario) -> dict[str, Thread]:

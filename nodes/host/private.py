@@ -3,13 +3,14 @@
 All that uvmp makes is made here: a journal has the source of a user's patch beside it, and a folder of a session a
 token.
 
-Left out: folders that exist already, which keep their mode; temporary folders, which `tempfile` makes so; what Ray
-makes, which is in one of those (cluster/live/actors.py); the compiled form (cluster/compiled), which anybody may read.
+Left out: folders that exist already, which keep their mode; what Ray makes, which is in one of these folders
+(cluster/live/actors.py); the compiled form (cluster/compiled), which anybody may read.
 """
 
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 
@@ -35,8 +36,26 @@ def _make(path: Path, exist_ok: bool) -> None:
         if not exist_ok or not path.is_dir():
             raise
         return
-    if path.stat().st_mode & 0o700 != 0o700:  # (an umask like 0277; not all file systems let a mode be changed)
+    _keep_rights(path)
+
+
+def _keep_rights(path: Path) -> None:
+    """The user of a new folder has all rights in it, with an umask like 0277, too."""
+    if path.stat().st_mode & 0o700 != 0o700:  # (not all file systems let a mode be changed)
         path.chmod(0o700)
+
+
+def temporary(prefix: str, place: str | None = None) -> Path:
+    """Make a folder whose name begins so.
+
+    Args:
+        place: the folder in which to make it; None: the one for temporary folders.
+
+    Raises: OSError.
+    """
+    path = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+    _keep_rights(path)
+    return path
 
 
 def private(name: str, flags: int) -> int:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,16 @@ def say(run: Path, **nodes: dict[str, str]) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("played")
+def test_the_line_that_fetches_them_can_be_pasted_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    odd = tmp_path / "a\nb 'c'"
+    (tmp_path / "run").rename(odd)
+    lines = uvmp("postmortem", odd).stderr.splitlines()
+    line = next(line for line in lines if line.startswith("to fetch")).partition(": ")[2]
+    said = subprocess.run(["bash", "-c", f'uvmp() {{ printf %s "$2"; }}; {line}'], capture_output=True, check=True)
+    assert said.stdout.decode() == str(odd)
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["same cluster", "cluster was started anew"])

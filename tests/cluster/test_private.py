@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ import pytest
 
 from cluster import api, configs
 from cluster.cli import cli
-from nodes.host.private import make_folder, private
+from nodes.host.private import make_folder, private, temporary
 from tests.cluster import programs
 from tests.kit import scenario, uvmp
 
@@ -89,6 +90,14 @@ def test_the_user_keeps_all_rights_with_an_umask_that_would_take_them(open_to_al
         make_folder(open_to_all / "a")
 
 
+def test_so_they_do_in_temporary_folders(open_to_all: Path) -> None:
+    os.umask(0o777)
+    for number in range(2):
+        folder = temporary("uvmp-", str(open_to_all))
+        (folder / "file").touch()
+        assert folder.parent == open_to_all and folder.stat().st_mode & 0o777 == 0o700, number
+
+
 def test_so_they_do_in_files(open_to_all: Path) -> None:
     os.umask(0o777)
     for mode in ("x", "w+", "w"):
@@ -110,3 +119,12 @@ def test_so_are_the_journals_of_real_processes(live_machine: Callable[..., Any],
     machine.run(out=open_to_all / "out")
     machine.run()
     assert open_below(open_to_all) == [] == open_below(machine.scratch)
+
+
+@pytest.mark.live
+def test_so_is_all_that_a_private_ray_makes(ray_session: ModuleType) -> None:
+    """Ray gives everybody all rights to the folders of its session; nobody comes to these, and files are closed."""
+    session = Path(ray_session._private.worker._global_node.get_session_dir_path())
+    assert session.parents[1].stat().st_mode & 0o777 == 0o700 and (session / "logs").is_dir()
+    files = [path for path in session.rglob("*") if path.is_file()]
+    assert len(files) > 10 and not [path for path in files if path.stat().st_mode & 0o77]
