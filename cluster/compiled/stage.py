@@ -47,6 +47,13 @@ OPEN = {
     "cluster/search/follow.py": ("Order",),
     "nodes/host/half.py": ("ProcessorPort",),
 }
+#: small objects that are made all the time: one that was given up is used again. No object of an acyclic class leads
+#: back to itself, so the garbage collector need not know of it.
+REUSED = {
+    "shared/port/port.py": ("Held",),
+    "shared/locks/table.py": ("Claim",),
+    "shared/detectors/race.py": ("Past", "Access", "Where"),
+}
 #: the roots of all structs, which have no fields
 ROOTS = ("Struct", "Array")
 #: declarations in a struct's body, by what they call
@@ -200,6 +207,9 @@ class Stage:
             if isinstance(node, ast.ClassDef):
                 if node.name in OPEN.get(name, ()):
                     edits.above(node, "@mypyc_attr(allow_interpreted_subclasses=True)")
+                    imports.append("from mypy_extensions import mypyc_attr")
+                elif node.name in REUSED.get(name, ()):
+                    edits.above(node, "@mypyc_attr(acyclic=True, free_list_len=1)")
                     imports.append("from mypy_extensions import mypyc_attr")
                 if any(isinstance(base, ast.Name) and base.id in self.structs for base in node.bases):
                     self._struct(edits, node)

@@ -20,11 +20,11 @@ from typing import Any
 
 from cluster.machine import Machine, sites_of
 from cluster.search.strategy import SearchOver, Stay, Strategy
-from cluster.sim.judged import Judged, digest
+from cluster.sim.judged import UNKNOWN, Judged, final_state
 from cluster.sim.schedule import Execution, Scheduling, unpacked
 from nodes.cpu import Thread
 from nodes.node import Node
-from shared.detectors.oracle import Oracle, WordAccess
+from shared.detectors.oracle import Oracle
 from shared.detectors.provenance import MOVES, innermost
 from shared.detectors.race import TRACKED, RaceDetector, Watch
 from shared.detectors.verdict import (
@@ -239,14 +239,14 @@ class Sim(Scheduling):
             wrong: what the memory oracle says.
         """
         sound = not watched and wrong is None and self.image_ is not None
-        known = digest(self.machine, self.heap, self.results) if sound and self.judged.pays() else b""
-        if self.judged.knows(known):
+        ended = final_state(self.machine, self.heap, self.results) if sound and self.judged.pays() else UNKNOWN
+        if self.judged.knows(ended):
             return []
         state = self.machine.state(self.heap)
         unexpected = promise(self.machine.scenario, self.results, state)
         findings = judge(state, self.detect, wrong, unexpected, watched)
-        if known and not findings and unexpected is None:
-            self.judged.remember(known)
+        if ended and not findings and unexpected is None:
+            self.judged.remember(ended)
         return findings
 
     @property
@@ -395,7 +395,7 @@ class Sim(Scheduling):
     def accessed(self, proc: int, va: int, write: bool, value: int, frame: int) -> None:
         if self.execution.oracle is not None:
             thread = self.cur
-            self.execution.oracle.access(WordAccess(thread.name, thread.n, proc, va, write, value, frame))
+            self.execution.oracle.access((thread.name, thread.n, frame), proc, va, write, value)
 
     def called(self, step: Args) -> None:
         if self.journals is not None:

@@ -155,7 +155,7 @@ class ThinnedHeap(ProcessorPort):
             self.point(code, obj.id, (obj, field.name, slot, last) if self.looks else ())
         if self.race is not None and racy and (write or not hint):
             missing = None if guarded else self.guards.missing(ctx, obj, field, write)
-            race = self.race.access(ctx, Access(ctx.n + 1, obj, field, slot, write, missing, hint))
+            race = self.race.access(ctx, Access(ctx.n + 1, obj, field, slot, write, missing))
             if race is not None:
                 level = self.detect.get("race", "stop")
                 if level == "stop":

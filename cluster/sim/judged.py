@@ -1,116 +1,153 @@
 """Final states that have been judged, so that a search does not judge them again: its executions end in few of them.
 
-Only states in which nothing is wrong are remembered, and only by their digest. The digest is over whatever a verdict
-looks at; of the heap and the frames, over what the execution has changed.
+Only states in which nothing is wrong are remembered. A state here is whatever a verdict looks at, as one tuple of
+numbers and texts; of the heap and the frames, what the execution has changed.
 
 Left out: verdicts about how the execution went (races, the memory oracle), which depend on more than its end.
 """
 
 from __future__ import annotations
 
-import hashlib
 import marshal
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 from cluster.machine import Machine
 from nodes.cpu import FINISHED, Thread
-from shared.port.heap import Heap
+from shared.port.heap import GONE, Heap
 from shared.port.struct import Struct
-from shared.scenario.model import Results, StepResult
+from shared.scenario.model import Results
 
-#: states that are remembered at most
-MOST = 1 << 14
-#: a state of so many bytes is its own digest
-SHORT = 256
+#: numbers and texts of the states that are remembered, at most
+MOST = 1 << 20
 #: states looked up before it is said whether that pays, and how many of so many must have been there
 TRIES, ONE_IN = 64, 4
+#: what follows is a handle's numbers
+HANDLE: Final = "handle"
+#: a state of which nothing is known
+UNKNOWN: Final[tuple[Any, ...]] = ()
 
 
 class Judged:
-    """Digests of the final states of one machine, all reached from one image.
+    """Final states of one machine, all reached from one image.
 
     Attributes:
+        clean: the states that are remembered.
+        size: numbers and texts of all of them.
         asked, known: states looked up, and how many of them were there.
     """
 
     def __init__(self) -> None:
-        self.clean: set[bytes] = set()
-        self.asked = self.known = 0
+        self.clean: set[tuple[Any, ...]] = set()
+        self.size = self.asked = self.known = 0
 
     def pays(self) -> bool:
         """Do executions end often enough in a state that is remembered?
 
-        A digest mostly costs half of a verdict, or less.
+        To put a state together mostly takes less than half as long as a verdict.
         """
         return self.asked < TRIES or self.known * ONE_IN >= self.asked
 
-    def knows(self, digest: bytes) -> bool:
-        """Has a verdict found nothing wrong with this state?
-
-        Args:
-            digest: b"": not known.
-        """
-        if not digest:
+    def knows(self, state: tuple[Any, ...]) -> bool:
+        """Has a verdict found nothing wrong with this state?"""
+        if not state:
             return False
         self.asked += 1
-        known = digest in self.clean
+        known = state in self.clean
         self.known += known
         return known
 
-    def remember(self, digest: bytes) -> None:
+    def remember(self, state: tuple[Any, ...]) -> None:
         """Nothing is wrong with this state."""
-        if len(self.clean) < MOST:
-            self.clean.add(digest)
+        if self.size + len(state) <= MOST and state not in self.clean:
+            self.size += len(state)
+            self.clean.add(state)
 
 
-def digest(machine: Machine, heap: Heap, results: Results) -> bytes:
-    """Of a machine at rest.
+def final_state(machine: Machine, heap: Heap, results: Results) -> tuple[Any, ...]:
+    """The state of a machine at rest: lists of unequal length come with their length, so no two states look the same.
 
     Args:
         heap: that of all memories, with what has changed since the image.
         results: of the programs' steps.
     """
-    contexts = [_at_rest(thread) for thread in machine.threads.values()]
-    records = [(id, rec.gen, [_plain(value) for value in rec.fields]) for id, rec in sorted(heap.changed)]
-    locks = [
-        (lock.key, [tuple(want) for want in lock.holders], [tuple(want) for want in lock.waiters])
-        for manager in machine.lock_managers
-        for lock in manager.table.locked()
-    ]
+    state: list[Any] = []
+    for thread in machine.threads.values():
+        _at_rest(thread, state)
+    for id, rec in sorted(heap.changed):
+        state.append(id)
+        state.append(rec.gen)
+        if rec.gen == GONE:
+            continue
+        state.append(len(rec.fields))
+        for value in rec.fields:
+            _plain(value, state)
+    for manager in machine.lock_managers:
+        for lock in manager.table.locked():
+            state.append((lock.key, tuple(lock.holders), tuple(lock.waiters)))
     frames, kept = machine.memories[0].frames, machine.memories[0].kept  # of all memories
-    written = [(at, words) for at, words in enumerate(frames) if words is not kept[at] and words != kept[at]]
+    for at in range(len(frames)):
+        words = frames[at]
+        if words is not kept[at] and words != kept[at]:
+            state.append((at, *words))
+    for name, steps in results.items():
+        state.append(name)
+        state.append(len(steps))
+        for step in steps:
+            state.append(step["result"])
     mmu, swap, disk = machine.mmu, machine.swap_pager, machine.nodes.get("disk")
-    state: Any = (
-        contexts, records, locks, written, [_answers(steps) for steps in results.items()],
-        _translations(machine) if mmu.admitted else None,
+    if mmu.admitted:
+        _translations(machine, state)
+    devices: Any = (
         swap.image() if swap.admitted else None,
         disk.image() if disk is not None and disk.admitted else None,
-    )  # fmt: skip
-    text = marshal.dumps(state, 2)
-    return text if len(text) <= SHORT else hashlib.blake2b(text, digest_size=16).digest()
+    )
+    if devices != (None, None):
+        state.append(marshal.dumps(devices, 2))
+    return tuple(state)
 
 
-def _translations(machine: Machine) -> object:
-    mmu = machine.mmu
-    objects = [(pmap, _plain(obj)) for pmap, obj in mmu.objects.items()]
-    return {**mmu.image(), "objects": objects}, [(cpu.tlb.pmap, cpu.tlb.entries) for cpu in machine.processors]
-
-
-def _at_rest(thread: Thread) -> object:
+def _at_rest(thread: Thread, state: list[Any]) -> None:
     """All of a context that a verdict looks at: most have ended, or are interrupts that are over."""
+    state.append(thread.n > 0)
     over = thread.interrupt or thread.state == FINISHED
-    if over and not thread.ready and thread.waits is None and not thread.held and not thread.stack:
-        return thread.n > 0
-    held = [lock.key for lock in thread.held]
-    return thread.waits, thread.state, thread.ready, thread.n > 0, held, thread.stack
+    if not (over and not thread.ready and thread.waits is None and not thread.held and not thread.stack):
+        held = tuple([lock.key for lock in thread.held])
+        state.append((thread.waits, thread.state, thread.ready, held, tuple(thread.stack)))
 
 
-def _answers(results: tuple[str, list[StepResult]]) -> object:
-    """What a context's steps have answered. (Which steps they are, its program says.)"""
-    name, steps = results
-    return name, [step["result"] for step in steps]
+def _translations(machine: Machine, state: list[Any]) -> None:
+    mmu = machine.mmu
+    state.append(mmu.next_pmap)
+    state.append(len(mmu.pmaps))
+    for pmap, table in mmu.pmaps.items():
+        state.append(pmap)
+        _lists(table, state)
+    _lists(mmu.attrs, state)
+    _lists(mmu.ptps, state)
+    for pmap, obj in mmu.objects.items():
+        state.append(pmap)
+        _plain(obj, state)
+    for processor in machine.processors:
+        state.append(processor.tlb.pmap)
+        _lists(processor.tlb.entries, state)
 
 
-def _plain(value: object) -> object:
-    """The value of a field; a handle as its numbers."""
-    return (value.id, value.gen) if isinstance(value, Struct) else value
+def _lists(table: Mapping[Any, list[int]], state: list[Any]) -> None:
+    """Entries that have as many numbers each as the others."""
+    state.append(len(table))
+    for key, entry in table.items():
+        state.append(key)
+        state.extend(entry)
+
+
+def _plain(value: Any, state: list[Any]) -> None:
+    """The value of a field."""
+    if value is None or isinstance(value, (int, str)):
+        state.append(value)
+    elif isinstance(value, Struct):
+        state.append(HANDLE)
+        state.append(value.id)
+        state.append(value.gen)
+    else:  # a program may store others
+        state.append(marshal.dumps(value, 2))

@@ -30,6 +30,7 @@ from shared.detectors.memory_model import (
     Block,
     Cell,
     Change,
+    Copies,
     Fork,
     Page,
     Patch,
@@ -102,6 +103,15 @@ class Files:
         self.ends: dict[int, set[int]] = {}
         self.resizing: dict[int, int] = {}  # (no Counter, which takes a microsecond to make)
         self.disputed: set[int] = set()
+
+    def copy(self, copies: Copies) -> Files:
+        """The same, with cells of its own."""
+        files = Files(self.page_size, self.lossy)
+        for object, pages in self.objects.items():
+            files.objects[object] = {page: copies.cell(cell) for page, cell in pages.items()}
+        files.blocks = {number: copies.block(block) for number, block in self.blocks.items()}
+        files.sizes, files.ends = self.sizes.copy(), self.ends.copy()
+        return files
 
     def cell(self, what: str, number: int, page: int) -> Cell:
         """A page of a file or a segment."""
@@ -221,6 +231,19 @@ class Memory:
         self.loans: dict[str, list[Cell]] = {}
         self.mapped = 0
         self.may_lack_pages = files.lossy
+
+    def copy(self) -> Memory:
+        """The same, with cells of its own, while no call is going on."""
+        copies = Copies()
+        memory = Memory(self.threads.copy(), self.enough, self.files.copy(copies))
+        for proc, space in self.spaces.items():
+            assert not (space.forks or space.stores or space.takes or space.accesses), "a call is going on"
+            copy = memory.spaces[proc] = Space()
+            copy.pages = {vpn: copies.page(page) for vpn, page in space.pages.items()}
+        for loan, cells in self.loans.items():
+            memory.loans[loan] = [copies.cell(cell) for cell in cells]
+        memory.mapped, memory.may_lack_pages = self.mapped, self.may_lack_pages
+        return memory
 
     def pages(self, at: int, length: int) -> range:
         """Numbers of the pages of a range of addresses."""

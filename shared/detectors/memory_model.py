@@ -366,7 +366,40 @@ class Block(Cell):
 
     __slots__ = ("mixed", "writers")
 
-    def __init__(self, mixed: bool = False) -> None:
-        super().__init__()
+    def __init__(self, mixed: bool = False, words: dict[int, Values] | None = None) -> None:
+        super().__init__(words)
         self.writers = int(mixed)
         self.mixed = mixed
+
+
+class Copies:
+    """Copies of cells on which nothing is going on: of each cell one, for all that have it."""
+
+    def __init__(self) -> None:
+        self.made: dict[Cell, Cell] = {}
+
+    def cell(self, cell: Cell) -> Cell:
+        """The copy of a cell, with the cells that it follows, and that follow it."""
+        copy = self.made.get(cell)
+        if copy is None:
+            words = cell.words.copy()
+            copy = self.made[cell] = Block(cell.mixed, words) if isinstance(cell, Block) else Cell(words)
+            copy.beyond = cell.beyond
+            copy.source = None if cell.source is None else self.cell(cell.source)
+            copy.below = None if cell.below is None else self.cell(cell.below)
+            for follower in cell.followers:
+                follow(copy, self.cell(follower))
+        return copy
+
+    def block(self, block: Block) -> Block:
+        """The copy of a block."""
+        copy = self.cell(block)
+        assert isinstance(copy, Block)
+        return copy
+
+    def page(self, page: Page) -> Page:
+        """A page whose views have copies of the cells."""
+        views: list[View | None] = []
+        for view in page.views:
+            views.append(None if view is None else View(self.cell(view.cell), view.prot, view.inherit))
+        return Page(tuple(views))

@@ -49,24 +49,26 @@ from shared.scenario.steps.table import make
 from shared.uvm.param import VM_PROT_READ, VM_PROT_WRITE
 from shared.wire.images import Images
 
+#: who accesses a word: context, number of its operation; and the frame
+By = tuple[str, int, int]
+
 
 class WordAccess(NamedTuple):
     """A word of a frame is read or written through a translation.
 
     Attributes:
-        n: the context's number of the operation.
+        by: who does it.
         proc: index of the process whose address space it is in.
         va: virtual address.
+        write: it is written.
         value: that was read or written.
     """
 
-    ctx: str
-    n: int
+    by: By
     proc: int
     va: int
     write: bool
     value: int
-    frame: int
 
 
 class Oracle:
@@ -76,6 +78,8 @@ class Oracle:
         image: that state, by node; only the stories of what was there before need it.
 
     Attributes:
+        begin: memory as the setup leaves it.
+        memory: as it is now.
         finding: the first thing that must not be, or None.
         trail: the operations on memory so far (shared/detectors/provenance.py), from which its story is told.
     """
@@ -84,29 +88,26 @@ class Oracle:
         self.scenario, self.page_size, self.image = scenario, scenario.machine.page_size, image or {}
         self.procs = scenario.procs
         self.proc_of = {lwp.name: lwp.proc for lwp in scenario.lwps}
-        self.threads = dict(Counter(self.proc_of.values()))
-        self.setup = [step.args for step in scenario.setup]
-        steps = [*self.setup, *(step.args for lwp in scenario.lwps for step in lwp.program)]
-        self.foreseen = [args for args in steps if type(args).foresee is not Args.foresee]
+        setup = [step.args for step in scenario.setup]
+        steps = [*setup, *(step.args for lwp in scenario.lwps for step in lwp.program)]
         config = scenario.machine
-        self.enough = min(config.swap_slots, config.anons)
-        self.lossy, self.may_lack_pages = bool(config.disk_faults), bool(config.swap_faults)
+        files = Files(self.page_size, lossy=bool(config.disk_faults))
+        self.begin = Memory(dict(Counter(self.proc_of.values())), min(config.swap_slots, config.anons), files)
+        self.begin.may_lack_pages |= bool(config.swap_faults)
+        for args in steps:
+            args.foresee(self.begin)
+        for args in setup:
+            args.setup_effect(self.begin)
         self.restart()
 
     def restart(self) -> None:
         """Another execution begins."""
-        files = Files(self.page_size, lossy=self.lossy)
-        self.memory = Memory(self.threads.copy(), self.enough, files)
-        self.memory.may_lack_pages |= self.may_lack_pages
+        self.memory = self.begin.copy()
         self.calls: dict[str, End | None] = {}
         self.ctx = ""  # whose step ends just now
         self.now = 0
         self.trail = Trail(self.image)
         self.finding: Finding | None = None
-        for args in self.foreseen:
-            args.foresee(self.memory)
-        for args in self.setup:
-            args.setup_effect(self.memory)
 
     # -- what it is told ---------------------------------------------------------
 
@@ -128,32 +129,32 @@ class Oracle:
         elif wrong is not None:
             self._unlike(wrong)
 
-    def access(self, access: WordAccess) -> None:
-        """A word of a frame was read or written."""
+    def access(self, by: By, proc: int, va: int, write: bool, value: int) -> None:
+        """A word of a frame was read or written; the arguments are those of a WordAccess."""
         if self.finding is not None:
             return
         self.now += 1
-        vpn, byte = divmod(access.va, self.page_size)
+        vpn, byte = divmod(va, self.page_size)
         word = byte >> 3
-        page = self.memory.spaces[self.procs[access.proc]].pages.get(vpn)
-        need = VM_PROT_WRITE if access.write else VM_PROT_READ
+        page = self.memory.spaces[self.procs[proc]].pages.get(vpn)
+        need = VM_PROT_WRITE if write else VM_PROT_READ
         views = () if page is None else page.views
         if len(views) == 1:
             view = views[0]
             if view is not None and view.prot & need:
                 cell = view.cell
-                if access.write:
-                    cell.write(word, (access.value, (access.ctx, access.n, access.frame, self.now)))
+                if write:
+                    cell.write(word, (value, (*by, self.now)))
                     return
                 have = cell.words.get(word, ZERO)
-                if len(have) == 1 and have[0][0] == access.value:
+                if len(have) == 1 and have[0][0] == value:
                     return
-        self._weigh(access, page, word)
+        self._weigh(WordAccess(by, proc, va, write, value), page, word)
 
     # -- an access that takes more thought -----------------------------------------
 
     def _weigh(self, access: WordAccess, page: Page | None, word: int) -> None:
-        ctx, n, _, va, writing, number, frame = access
+        (ctx, n, frame), _, va, writing, number = access
         need = VM_PROT_WRITE if writing else VM_PROT_READ
         place = self.scenario.place(va)
         allowed = [view for view in page.views if view is not None and view.prot & need] if page is not None else []
@@ -192,7 +193,7 @@ class Oracle:
 
     def _lost(self, access: WordAccess, page: Page | None, word: int) -> None:
         """A read has returned a value that memory cannot contain there."""
-        ctx, n, _, va, _, read, frame = access
+        (ctx, n, frame), _, va, _, read = access
         place = self.scenario.place(va)
         assert page is not None
         possible: Values = ()
@@ -279,7 +280,7 @@ class Retold:
             oracle.returned(ctx, record["result"])
         elif event in ("word_read", "word_write") and record["proc"] != NOBODY:
             value, writes = record.get("value", 0), event == "word_write"
-            oracle.access(WordAccess(ctx, record["n"], record["proc"], record["va"], writes, value, record["frame"]))
+            oracle.access((ctx, record["n"], record["frame"]), record["proc"], record["va"], writes, value)
 
 
 def judge_journals(scenario: Scenario, journals: Journals, image: Images | None = None) -> Finding | None:

@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from shared.findings import Finding
 from shared.journal.order import KERNEL_LOCK, goes_to_sleep, in_order
@@ -109,23 +109,19 @@ class Clock:
             known[past.cpu] = past.time
 
 
-class Access(NamedTuple):
+class Access:
     """A context's access to a field.
 
     Attributes:
         n: the context's number of the operation.
         slot: of the struct's record.
         missing: the locks that guard the field and are not held, in words; None: it is guarded.
-        hint: it reads without the guard on purpose.
     """
 
-    n: int
-    obj: Struct
-    field: FieldBase
-    slot: int
-    write: bool
-    missing: str | None
-    hint: bool
+    __slots__ = ("field", "missing", "n", "obj", "slot", "write")
+
+    def __init__(self, n: int, obj: Struct, field: FieldBase, slot: int, write: bool, missing: str | None):
+        self.n, self.obj, self.field, self.slot, self.write, self.missing = n, obj, field, slot, write, missing
 
 
 class Where:
@@ -228,11 +224,12 @@ class RaceDetector:
 
     def access(self, ctx: Context, access: Access) -> Finding | None:
         """A context performs an access; returns the race, if it is the second half of one."""
-        _, obj, field, slot, write, missing, hint = access
+        obj, field, write, guarded = access.obj, access.field, access.write, access.missing is None
+        hint = field.is_hint(guarded)
         if hint and not write:
             return None
-        mine, place = self._of(ctx.cpu), (obj.id, slot)
-        cpu, clash, guarded = mine.cpu, None, missing is None
+        mine, place = self._of(ctx.cpu), (obj.id, access.slot)
+        cpu, clash = mine.cpu, None
         last = self.writes.get(place)
         if last is not None and last[0] != cpu:
             clash = _clash(mine, last[0], last[1], guarded)
@@ -426,7 +423,7 @@ class Watch:
             guarded = private or self.guards.guarded(ctx, obj, field, write)
             hint = field.is_hint(guarded)
             missing = None if guarded else "" if hint and not write else self.guards.missing(ctx, obj, field, write)
-            race = self.detector.access(ctx, Access(record["n"], obj, field, slot, write, missing, hint))
+            race = self.detector.access(ctx, Access(record["n"], obj, field, slot, write, missing))
             if race is not None:
                 moment = self.detector.moment(ctx.cpu, record["k"])
                 known = self.races.get(race.signature)

@@ -14,7 +14,7 @@ from cluster.search.pct import Pct
 from cluster.search.strategy import Strategy
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import COLLECT_EVERY, NOBODY, Sim, seldom_collected
-from cluster.sim.judged import MOST, TRIES, Judged, digest
+from cluster.sim.judged import MOST, TRIES, UNKNOWN, Judged, final_state
 from cluster.sim.schedule import packed, unpacked
 from nodes.cpu import FINISHED, RUNNING, Thread
 from shared.journal.deviation import KINDS, Deviation
@@ -88,13 +88,12 @@ def test_states_are_looked_up_only_where_that_pays() -> None:
     rare, often = Judged(), Judged()
     for number in range(TRIES):
         assert rare.pays() and often.pays()
-        for judged, state in ((rare, number), (often, number % 4)):
-            digest = state.to_bytes(16, "big")
-            if not judged.knows(digest):
-                judged.remember(digest)
+        for judged, state in ((rare, (number,)), (often, (number % 4,))):
+            if not judged.knows(state):
+                judged.remember(state)
     assert (rare.known, often.known) == (0, TRIES - 4)
     assert not rare.pays() and often.pays()
-    assert not often.knows(b"") and often.asked == TRIES
+    assert not often.knows(UNKNOWN) and often.asked == TRIES
 
 
 def test_a_machine_may_have_many_cpus_and_many_contexts() -> None:
@@ -105,10 +104,11 @@ def test_a_machine_may_have_many_cpus_and_many_contexts() -> None:
 
 
 def test_no_more_than_a_bounded_number_of_states_is_remembered() -> None:
-    judged = Judged()
-    for number in range(MOST + 5):
-        judged.remember(number.to_bytes(16, "big"))
-    assert len(judged.clean) == MOST
+    judged, state = Judged(), (0,) * 1023
+    for number in range(MOST // 1024 + 5):
+        judged.remember((*state, number))
+        judged.remember((*state, number))
+    assert len(judged.clean) == MOST // 1024 and judged.size == MOST
 
 
 @pytest.mark.parametrize("kind", range(len(KINDS)))
@@ -140,12 +140,12 @@ def test_a_node_of_a_sharded_machine_performs_what_a_patch_says() -> None:
                 assert ("patched" in sim.sites) is patched
 
 
-def test_final_states_that_differ_in_a_context_have_different_digests() -> None:
+def test_final_states_that_differ_in_a_context_are_different() -> None:
     machine, image = prepare(scenario("E54").without_errata())
     sim = Sim(machine, image)
     sim.execute(RandomWalk(1))
     thread = next(thread for thread in sim.threads.values() if thread.state == FINISHED and thread.n)
-    seen = [digest(machine, sim.heap, sim.results)]
+    seen = [final_state(machine, sim.heap, sim.results)]
     changes: dict[str, object] = {
         "waits": ("lock", 7), "state": RUNNING, "ready": True, "n": 0, "held": [Held(THING.lk, "w", "f")],
         "stack": ["uvm_fault"],
@@ -153,12 +153,12 @@ def test_final_states_that_differ_in_a_context_have_different_digests() -> None:
     for name, value in changes.items():
         before = getattr(thread, name)
         setattr(thread, name, value)
-        seen.append(digest(machine, sim.heap, sim.results))
+        seen.append(final_state(machine, sim.heap, sim.results))
         setattr(thread, name, before)
-    assert len(set(seen)) == 1 + len(changes) and seen[0] == digest(machine, sim.heap, sim.results)
+    assert len(set(seen)) == 1 + len(changes) and seen[0] == final_state(machine, sim.heap, sim.results)
     answered = next(name for name, steps in sim.results.items() if steps)
     other = {**sim.results, answered: [{**step, "result": -1} for step in sim.results[answered]]}
-    assert digest(machine, sim.heap, other) != seen[0]
+    assert final_state(machine, sim.heap, other) != seen[0]
 
 
 def test_the_collector_looks_as_often_as_before_when_many_executions_are_over() -> None:

@@ -13,7 +13,7 @@ from cluster.search.explore import explore
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
-from shared.detectors.oracle import Oracle, WordAccess, judge_journals
+from shared.detectors.oracle import Oracle, judge_journals
 from shared.detectors.provenance import Move, innermost
 from shared.findings import Finding
 from shared.scenario.model import Scenario
@@ -68,7 +68,7 @@ class ByHand:
         if write:
             args = (self.at(place) % SIZE, value, self.at(place), proc)
             self.oracle.trail.add(Move(ctx, self.n, (), "word_write", frame, args, None))
-        self.oracle.access(WordAccess(ctx, self.n, proc, self.at(place), write, value, frame))
+        self.oracle.access((ctx, self.n, frame), proc, self.at(place), write, value)
         return self.oracle.finding
 
     def read(self, ctx: str, place: str, value: int, frame: int = 1) -> Finding | None:

@@ -39,7 +39,7 @@ class Two(RaceDetector):
         ctx = self.ctx[name]
         ctx.n += 1
         missing = None if guarded else "l, not held"
-        return self.access(ctx, Access(ctx.n, obj, field, field.slot, write, missing, field.hint)) is not None
+        return self.access(ctx, Access(ctx.n, obj, field, field.slot, write, missing)) is not None
 
     def do(self, name: str, code: str, target: int = LOCK, result: object = None, to: tuple[str, ...] = ()) -> None:
         self.operation(self.ctx[name].cpu, code, target, result, to)
@@ -162,7 +162,7 @@ def test_both_sides_are_told_with_cpu_operation_function_and_locks() -> None:
     watch.ctx["B"].held = [Held(THING.lk, "w", "f")]
     watch.touch("A", True)
     ctx = watch.ctx["B"]
-    finding = watch.access(ctx, Access(1, THING, V, V.slot, False, None, False))
+    finding = watch.access(ctx, Access(1, THING, V, V.slot, False, None))
     assert finding is not None and (finding.kind, finding.context, finding.function) == (
         "data-race",
         "B",
@@ -321,7 +321,7 @@ def test_the_detector_says_of_any_run_what_the_definition_says(seed: int) -> Non
         ctx, what = dice.choice(contexts), dice.random()
         if what < 0.45:
             field, write, guarded = dice.choice((V, V, W, H)), dice.random() < 0.5, dice.random() < 0.3
-            access = Access(1, THING, field, field.slot, write, None if guarded else "l", field.hint)
+            access = Access(1, THING, field, field.slot, write, None if guarded else "l")
             raced = detector.access(ctx, access) is not None
             assert raced is slow.races(ctx.cpu, field, write, guarded), step
             races.append(raced)
@@ -373,7 +373,7 @@ def test_a_finding_has_the_stack_and_the_locks_of_the_second_context() -> None:
     ctx = watch.ctx["B"]
     ctx.stack = ["uvm_fault", "uvmfault_lookup"]
     ctx.held = [Held(ref, "w", "uvm_fault") for ref in (OTHER.lk, BIG.lk)]
-    finding = watch.access(ctx, Access(1, THING, V, V.slot, True, "l, not held", False))
+    finding = watch.access(ctx, Access(1, THING, V, V.slot, True, "l, not held"))
     assert finding is not None and (finding.subject, finding.stack) == ("thing:0", ctx.stack)
     assert [(hold["lock"], hold["mode"]) for hold in finding.held] == [("other:0.lk", "w"), ("big:0.lk", "w")]
     assert "in uvmfault_lookup, holding other:0.lk, big:0.lk, without" in finding.story[1]
