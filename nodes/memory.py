@@ -62,7 +62,8 @@ class Memory(Node):
         self.next_index: dict[int, int] = {}
         self.frames: list[tuple[int, ...]] = [(0,) * self.words] * frames
         self.kept: list[tuple[int, ...]] = []
-        self.ended: dict[int, dict[int, End]] = {}  # struct -> generation -> who ended that life
+        self.kept_index: dict[int, int] = {}
+        self.ended: dict[tuple[int, int], End] = {}  # struct and generation -> who ended that life
 
     def record(self, obj: Struct) -> HeapRecord:
         """The struct's heap record, if the handle is still good."""
@@ -85,18 +86,16 @@ class Memory(Node):
 
     def _who_ended(self, obj: Struct) -> str:
         """Who ended the life in which the handle was made; of a handle that is good for any life, the last life."""
-        lives = self.ended.get(obj.id, {})
-        last = next(reversed(lives.values()), None) if obj.gen == ANY_GEN else lives.get(obj.gen)
+        last = self.ended.get((obj.id, obj.gen))
+        if obj.gen == ANY_GEN:
+            last = next((end for (id, _), end in reversed(self.ended.items()) if id == obj.id), None)
         if last is None:
             return "that was before the run began"
         ctx, by, n = last
         return f"{ctx} freed it in {by or 'user mode'}, its operation {n}"
 
     def _end(self, ctx: str, obj: Struct, by: str, n: int) -> None:
-        lives = self.ended.get(obj.id)
-        if lives is None:
-            lives = self.ended[obj.id] = {}
-        lives[self.heap[obj.id].gen] = ctx, by, n
+        self.ended[obj.id, self.heap[obj.id].gen] = ctx, by, n
 
     def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int, peek: bool = False) -> object:
         return self.inside(obj, slot).fields[slot - HEADER]
@@ -194,12 +193,12 @@ class Memory(Node):
 
     def keep(self) -> None:
         self.heap.keep()
-        self.kept = list(self.frames)
+        self.kept, self.kept_index = list(self.frames), self.next_index.copy()
 
     def restore(self, image: MemoryImage) -> None:
         self.heap.restore()
         if self.admitted:
             super().load_image(image)
-            self.next_index = dict(image["next"])
+            self.next_index = self.kept_index.copy()
             self.ended = {}
             self.frames[:] = self.kept

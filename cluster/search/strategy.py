@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nodes.cpu import Thread
@@ -123,7 +123,7 @@ class Sampling(Strategy):
 
     def __init__(self, seed: int = 0):
         self.random = random.Random(seed)
-        self.draw = self.random.random
+        self.draw: Callable[[], float] = self.random.random
 
     def lesson(self) -> Plain:
         """What the last execution has taught, of what it does not know yet; it is not told a second time."""

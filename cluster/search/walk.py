@@ -17,7 +17,7 @@ class RandomWalk(Sampling):
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
         if not isinstance(enabled, list):  # (it is; compiled code is faster with what it knows to be a list)
             enabled = list(enabled)
-        return enabled[int(self.draw() * len(enabled))] if len(enabled) > 1 else enabled[0]
+        return enabled[int(self.draw() * float(len(enabled)))] if len(enabled) > 1 else enabled[0]
 
     def looks(self) -> bool:
         return type(self) is not RandomWalk

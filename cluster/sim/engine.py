@@ -239,7 +239,11 @@ class Sim(Scheduling):
             wrong: what the memory oracle says.
         """
         sound = not watched and wrong is None and self.image_ is not None
-        ended = final_state(self.machine, self.heap, self.results) if sound and self.judged.pays() else UNKNOWN
+        ended = UNKNOWN
+        if sound and self.judged.pays():
+            functions = self.machine.scenario.functions
+            whole = self.detect.get("invariant") != "off" or (functions is not None and functions.check is not None)
+            ended = final_state(self.machine, self.heap, self.results, whole)
         if self.judged.knows(ended):
             return []
         state = self.machine.state(self.heap)

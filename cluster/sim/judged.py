@@ -1,7 +1,8 @@
 """Final states that have been judged, so that a search does not judge them again: its executions end in few of them.
 
 Only states in which nothing is wrong are remembered. A state here is whatever a verdict looks at, as one tuple of
-numbers and texts; of the heap and the frames, what the execution has changed.
+numbers and texts: contexts, results, held locks, and, if invariants are checked, what the execution has changed in
+memory and on devices.
 
 Left out: verdicts about how the execution went (races, the memory oracle), which depend on more than its end.
 """
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 from cluster.machine import Machine
 from nodes.cpu import FINISHED, Thread
+from shared.detectors.verdict import waits_for_work
 from shared.port.heap import GONE, Heap
 from shared.port.struct import Struct
 from shared.scenario.model import Results
@@ -64,37 +66,56 @@ class Judged:
             self.clean.add(state)
 
 
-def final_state(machine: Machine, heap: Heap, results: Results) -> tuple[Any, ...]:
-    """The state of a machine at rest: lists of unequal length come with their length, so no two states look the same.
+def final_state(machine: Machine, heap: Heap, results: Results, whole: bool) -> tuple[Any, ...]:
+    """The state of a machine at rest. Lists of unequal length come with their length, so no two states look the same.
 
     Args:
         heap: that of all memories, with what has changed since the image.
         results: of the programs' steps.
+        whole: a verdict looks at memory, too. If not, it still does if a context is stuck.
     """
     state: list[Any] = []
     for thread in machine.threads.values():
-        _at_rest(thread, state)
-    for id, rec in sorted(heap.changed):
-        state.append(id)
-        state.append(rec.gen)
-        if rec.gen == GONE:
-            continue
-        state.append(len(rec.fields))
-        for value in rec.fields:
-            _plain(value, state)
-    for manager in machine.lock_managers:
-        for lock in manager.table.locked():
-            state.append((lock.key, tuple(lock.holders), tuple(lock.waiters)))
-    frames, kept = machine.memories[0].frames, machine.memories[0].kept  # of all memories
-    for at in range(len(frames)):
-        words = frames[at]
-        if words is not kept[at] and words != kept[at]:
-            state.append((at, *words))
+        if not _ended(thread):
+            held = tuple([lock.key for lock in thread.held])
+            state.append((thread.name, thread.waits, thread.state, thread.ready, held, tuple(thread.stack)))
+            waits = None if thread.state == FINISHED or thread.ready or not thread.n else thread.waits
+            whole = whole or (waits is not None and not waits_for_work(thread.name, waits))
+        elif thread.n > 0:
+            state.append(thread.name)
     for name, steps in results.items():
         state.append(name)
         state.append(len(steps))
         for step in steps:
             state.append(step["result"])
+    for manager in machine.lock_managers:
+        for lock in manager.table.locked():
+            state.append((lock.key, tuple(lock.holders), tuple(lock.waiters)))
+    if whole:
+        _memory(machine, heap, state)
+    return tuple(state)
+
+
+def _ended(thread: Thread) -> bool:
+    """It has ended, or is an interrupt that is over."""
+    over = thread.interrupt or thread.state == FINISHED
+    return over and not thread.ready and thread.waits is None and not thread.held and not thread.stack
+
+
+def _memory(machine: Machine, heap: Heap, state: list[Any]) -> None:
+    """What the execution has changed in the heap, in the frames, in the MMU and on devices."""
+    for id, rec in sorted(heap.changed):
+        state.append(id)
+        state.append(rec.gen)
+        if rec.gen != GONE:
+            state.append(len(rec.fields))
+            for value in rec.fields:
+                _plain(value, state)
+    frames, kept = machine.memories[0].frames, machine.memories[0].kept  # of all memories
+    for at in range(len(frames)):
+        words = frames[at]
+        if words is not kept[at] and words != kept[at]:
+            state.append((at, *words))
     mmu, swap, disk = machine.mmu, machine.swap_pager, machine.nodes.get("disk")
     if mmu.admitted:
         _translations(machine, state)
@@ -104,16 +125,6 @@ def final_state(machine: Machine, heap: Heap, results: Results) -> tuple[Any, ..
     )
     if devices != (None, None):
         state.append(marshal.dumps(devices, 2))
-    return tuple(state)
-
-
-def _at_rest(thread: Thread, state: list[Any]) -> None:
-    """All of a context that a verdict looks at: most have ended, or are interrupts that are over."""
-    state.append(thread.n > 0)
-    over = thread.interrupt or thread.state == FINISHED
-    if not (over and not thread.ready and thread.waits is None and not thread.held and not thread.stack):
-        held = tuple([lock.key for lock in thread.held])
-        state.append((thread.waits, thread.state, thread.ready, held, tuple(thread.stack)))
 
 
 def _translations(machine: Machine, state: list[Any]) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import permutations
-from typing import NamedTuple
 
 from shared.uvm.param import MAP_INHERIT_NONE, MAP_INHERIT_SHARE
 
@@ -156,12 +155,32 @@ def union(values: Values, more: Values) -> Values:
     return values + tuple(pair for pair in more if pair[0] not in known)
 
 
-class View(NamedTuple):
-    """What a page of an address space is: memory, its protection, what a child gets of it."""
+class View:
+    """What a page of an address space is: memory, its protection, what a child gets of it. Never changed.
 
-    cell: Cell
-    prot: int
-    inherit: int
+    (Not a NamedTuple, of which compiled code makes one in 0.3 us, and one of these in 0.04 us.)
+    """
+
+    __slots__ = ("cell", "inherit", "prot")
+
+    def __init__(self, cell: Cell, prot: int, inherit: int):
+        self.cell, self.prot, self.inherit = cell, prot, inherit
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, View):
+            return False
+        return self.cell is other.cell and self.prot == other.prot and self.inherit == other.inherit
+
+    def __hash__(self) -> int:
+        return hash((id(self.cell), self.prot, self.inherit))
+
+    def protected(self, prot: int) -> View:
+        """With another protection."""
+        return View(self.cell, prot, self.inherit)
+
+    def inherited(self, inherit: int) -> View:
+        """With another inheritance."""
+        return View(self.cell, self.prot, inherit)
 
 
 Change = Callable[[int, View | None], View | None]

@@ -14,6 +14,7 @@ end and that no context wants (LOCKDEBUG does, and invariant LOCK-1).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from shared.detectors.invariants import Snapshot, check
 from shared.detectors.machine_state import ContextState, MachineState
@@ -361,8 +362,18 @@ def _is_stuck(context: ContextState) -> bool:
     """Is it waiting for something that should have come?"""
     if context.finished or context.ready or context.waits is None or context.n == 0:
         return False  # (a context that is ready has lost its CPU to another, which is stuck)
-    code, target = context.waits
-    return not rests(context.name, code, channel_name(target) if code == "sleep" else "")
+    return not waits_for_work(context.name, context.waits)
+
+
+@cache
+def waits_for_work(context: str, waits: tuple[str, int]) -> bool:
+    """Need nothing ever come for a context that waits so?
+
+    Args:
+        waits: as ContextState has it.
+    """
+    code, target = waits
+    return rests(context, code, channel_name(target) if code == "sleep" else "")
 
 
 def _on_lock(context: ContextState, key: int, contexts: dict[str, ContextState], graph: WaitGraph) -> Finding:

@@ -134,11 +134,13 @@ class Heap:
                 rec.gen = GONE
                 self.records.pop(id, None)
                 rec.fields.clear()  # its handles have it, and it has handles: no work for the garbage collector
-                rec.locks.clear()
+                if rec.locks:
+                    rec.locks.clear()
                 continue
+            if rec.gen == GONE:
+                self.records[id] = rec
             rec.gen, kept = rec.kept
             rec.fields = kept.copy()
-            self.records[id] = rec
         self.changed.clear()
 
     def join(self, other: Heap) -> None:

@@ -185,7 +185,7 @@ class Minherit(OfRange):
         return errno(sys_minherit(call.me, self.at, self.npages, self.inherit))
 
     def effect(self, memory: Memory, proc: str) -> End | None:
-        return memory.alter(proc, memory.pages(self.at, self.length), lambda view: view._replace(inherit=self.inherit))
+        return memory.alter(proc, memory.pages(self.at, self.length), lambda view: view.inherited(self.inherit))
 
 
 @step("mprotect", CALLS, BOTH, (*RANGE, Key("prot", keys.choice("protection", PROTECTIONS))))
@@ -202,7 +202,7 @@ class Mprotect(OfRange):
         return errno(sys_mprotect(call.me, self.at, self.npages, self.prot))
 
     def effect(self, memory: Memory, proc: str) -> End | None:
-        return memory.alter(proc, memory.pages(self.at, self.length), lambda view: view._replace(prot=self.prot))
+        return memory.alter(proc, memory.pages(self.at, self.length), lambda view: view.protected(self.prot))
 
 
 @step("madvise", CALLS, BOTH, (*RANGE, Key("advice", keys.choice("advice", ADVICE))))
