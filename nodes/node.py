@@ -87,7 +87,9 @@ class Node:
         if count == 2:
             return method(ctx, target, args[0], args[1])
         together = self.arguments.get(code)
-        return method(ctx, target, *args) if together is None else method(ctx, target, together(*args))
+        if together is not None:
+            return method(ctx, target, together(*args))
+        return method(ctx, target, args[0], args[1], args[2]) if count == 3 else method(ctx, target, *args)
 
     def erratum(self, name: str) -> bool:
         """Is this defect of the hardware, or of what the node does for the kernel, switched on? As in the port.

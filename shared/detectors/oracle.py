@@ -119,7 +119,8 @@ class Oracle:
 
     def returned(self, ctx: str, result: int | str) -> None:
         """A step has ended."""
-        end = self.calls.pop(ctx, None)
+        end = self.calls.get(ctx)
+        self.calls[ctx] = None
         if end is None or self.finding is not None:
             return
         self.ctx = ctx
@@ -134,8 +135,7 @@ class Oracle:
         if self.finding is not None:
             return
         self.now += 1
-        vpn, byte = divmod(va, self.page_size)
-        word = byte >> 3
+        vpn, word = va // self.page_size, va % self.page_size >> 3
         page = self.memory.spaces[self.procs[proc]].pages.get(vpn)
         need = VM_PROT_WRITE if write else VM_PROT_READ
         views = () if page is None else page.views

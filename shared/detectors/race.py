@@ -55,6 +55,12 @@ if TYPE_CHECKING:
 ORDERED = ("mmu", "swap_pager", "disk")
 #: targets of the requests to a device; from other requests these learn nothing
 REQUESTED = ("slot", "block")
+#: such operations -> what they are ordered on (0: the mmu's pmap or frame, else a device), and: they learn
+ORDERS = {
+    code: (-ORDERED.index(op.node), op.target not in REQUESTED)
+    for code, op in OPERATIONS.items()
+    if op.node in ORDERED
+}
 
 
 class Past:
@@ -149,18 +155,22 @@ class RaceDetector:
 
     def __init__(self) -> None:
         self.clocks: dict[str, Clock] = {}
+        self.asked: str | None = None  # the CPU whose clock was asked for last: mostly the next, too
+        self.clock = Clock(-1)
         self.locks: dict[int, Past] = {}  # lock -> its last release
-        self.places: dict[tuple[str, int], Past] = {}  # what else orders operations -> the last of them
+        self.places: dict[int, Past] = {}  # what else orders operations, as in ORDERS -> the last of them
         self.granted: dict[str, Past] = {}  # context that waited -> what came before its wait's end
         self.raised: dict[str, deque[Past]] = {}  # interrupt -> for each time that it was raised, what came before
         self.writes: dict[tuple[int, int], tuple[int, Seen]] = {}
         self.reads: dict[tuple[int, int], dict[int, Seen]] = {}
 
     def _of(self, cpu: str) -> Clock:
-        clock = self.clocks.get(cpu)
-        if clock is None:
-            clock = self.clocks[cpu] = Clock(len(self.clocks))
-        return clock
+        if cpu is not self.asked:
+            self.asked, known = cpu, self.clocks.get(cpu)
+            if known is None:
+                known = self.clocks[cpu] = Clock(len(self.clocks))
+            self.clock = known
+        return self.clock
 
     def moment(self, cpu: str, k: int) -> Moment:
         """How much has happened before operation `k` of a CPU, which is about to be performed."""
@@ -184,11 +194,13 @@ class RaceDetector:
             self.releases(cpu, target, granted)
             return
         mine = self._of(cpu)
-        if (op := OPERATIONS[code]).node in ORDERED:
-            place = op.node, target if op.node == "mmu" else 0
-            if op.target not in REQUESTED:
-                _acquire(mine, self.places.get(place))
-            self.places[place] = _release(mine, self.places.get(place))
+        orders = ORDERS.get(code)
+        if orders is not None:
+            place = orders[0] or target
+            last = self.places.get(place)
+            if orders[1]:
+                _acquire(mine, last)
+            self.places[place] = _release(mine, last)
         if granted or raised:
             sent = mine.now()
             for ctx in granted:
@@ -212,9 +224,8 @@ class RaceDetector:
 
     def goes_on(self, ctx: str, cpu: str) -> None:
         """A context continues after a wait."""
-        known = self.granted.pop(ctx, None)
-        if known is not None:
-            self._of(cpu).join(known)
+        if ctx in self.granted:
+            self._of(cpu).join(self.granted.pop(ctx))
 
     def interrupts(self, ctx: str, cpu: str) -> None:
         """An interrupt is taken."""
@@ -240,7 +251,8 @@ class RaceDetector:
         now = Where(ctx, access)
         if write:
             self.writes[place] = (cpu, (mine.time, guarded, now))
-            self.reads.pop(place, None)
+            if place in self.reads:
+                del self.reads[place]
         else:
             self.reads.setdefault(place, {})[cpu] = (mine.time, guarded, now)
         if clash is None:

@@ -87,8 +87,9 @@ class Heap:
 
     def remove(self, id: int) -> None:
         """The struct is freed: every handle of it is stale from now on."""
-        rec = self.records.pop(id, None)
+        rec = self.records.get(id)
         if rec is not None:
+            del self.records[id]
             self.touch(id, rec)
             rec.gen = GONE
 

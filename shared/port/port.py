@@ -416,7 +416,7 @@ class Port(Lockdebug):
         Returns: (True, value read or written), or (False, fault type): the access did not happen.
         """
         tlb = self.tlb()
-        vpn, offset = divmod(va, self.page_size)
+        vpn, offset = va // self.page_size, va % self.page_size
         while True:
             self.point("access", pmap, (va, write))
             if tlb.pmap != pmap:  # also if an interrupt has just made an access of its own
