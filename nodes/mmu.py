@@ -384,13 +384,14 @@ class Mmu(Node):
     def load_image(self, image: MmuImage) -> None:
         super().load_image(image)
         self.next_pmap = image["next"]
-        self.pmaps = {pmap: {vpn: list(pte) for vpn, *pte in table} for pmap, table in image["pmaps"]}
-        self.attrs = {frame: list(attr) for frame, *attr in image["attrs"]}
+        self.pmaps, self.pv = {}, {}
+        for pmap, table in image["pmaps"]:
+            self.pmaps[pmap] = entries = {}
+            for entry in table:
+                entries[entry[0]] = pte = list(entry[1:])
+                self.pv.setdefault(pte[FRAME], {})[(pmap, entry[0])] = None
+        self.attrs = {entry[0]: list(entry[1:]) for entry in image["attrs"]}
         self.objects = dict(image["objects"])
         self.ptps = {(pmap, table): list(ptp) for pmap, table, _, *ptp in image["tables"]}
-        self.pv = {}
-        for pmap, table in self.pmaps.items():
-            for vpn, pte in table.items():
-                self.pv.setdefault(pte[FRAME], {})[(pmap, vpn)] = None
         self.cached, self.filled = {}, {}
         self.shootdowns, self.next_shootdown, self.replaced = {}, 1, {}

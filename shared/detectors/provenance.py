@@ -430,7 +430,7 @@ assert OPERATIONS.keys() >= MOVES, f"no such operations: {sorted(MOVES - OPERATI
 
 def innermost(stack: list[str]) -> tuple[str, ...]:
     """The functions that a move is told with."""
-    return tuple(stack[-2:])
+    return (stack[-2], stack[-1]) if len(stack) > 1 else tuple(stack)
 
 
 class Trail:

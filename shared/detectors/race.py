@@ -105,14 +105,15 @@ class Clock:
         if self.given:
             self.known, self.given = self.known.copy(), False
         known, theirs = self.known, past.known
-        while len(known) < len(theirs) or len(known) <= past.cpu:
+        while len(known) < len(theirs) or len(known) <= max(past.cpu, self.cpu):
             known.append(0)
-        for cpu in range(len(theirs)):
-            time = theirs[cpu]
-            if time > known[cpu] and cpu != self.cpu:
+        for cpu, time in enumerate(theirs):
+            if time > known[cpu]:
                 known[cpu] = time
-        if past.cpu >= 0 and past.cpu != self.cpu and past.time > known[past.cpu]:
+        if past.cpu >= 0 and past.time > known[past.cpu]:
             known[past.cpu] = past.time
+        if self.cpu >= 0:
+            known[self.cpu] = 0
 
 
 class Access:

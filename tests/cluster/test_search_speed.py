@@ -19,7 +19,9 @@ from cluster.sim.schedule import packed, unpacked
 from nodes.cpu import FINISHED, RUNNING, Thread
 from shared.journal.deviation import KINDS, Deviation
 from shared.patch import applied, read
+from shared.port.heap import GONE
 from shared.port.port import Held
+from shared.scenario.model import Results
 from tests.bench.forks import engine
 from tests.kit import SHIPPED, THING, scenario
 
@@ -140,12 +142,17 @@ def test_a_node_of_a_sharded_machine_performs_what_a_patch_says() -> None:
                 assert ("patched" in sim.sites) is patched
 
 
-def test_final_states_that_differ_in_a_context_are_different() -> None:
+@pytest.mark.parametrize("whole", [True, False])
+def test_final_states_that_differ_in_a_context_are_different(whole: bool) -> None:
     machine, image = prepare(scenario("E54").without_errata())
     sim = Sim(machine, image)
     sim.execute(RandomWalk(1))
     thread = next(thread for thread in sim.threads.values() if thread.state == FINISHED and thread.n)
-    seen = [final_state(machine, sim.heap, sim.results)]
+
+    def state(results: Results) -> object:
+        return final_state(machine, sim.heap, results, whole)
+
+    seen = [state(sim.results)]
     changes: dict[str, object] = {
         "waits": ("lock", 7), "state": RUNNING, "ready": True, "n": 0, "held": [Held(THING.lk, "w", "f")],
         "stack": ["uvm_fault"],
@@ -153,12 +160,26 @@ def test_final_states_that_differ_in_a_context_are_different() -> None:
     for name, value in changes.items():
         before = getattr(thread, name)
         setattr(thread, name, value)
-        seen.append(final_state(machine, sim.heap, sim.results))
+        seen.append(state(sim.results))
         setattr(thread, name, before)
-    assert len(set(seen)) == 1 + len(changes) and seen[0] == final_state(machine, sim.heap, sim.results)
+    assert len(set(seen)) == 1 + len(changes) and seen[0] == state(sim.results)
     answered = next(name for name, steps in sim.results.items() if steps)
-    other = {**sim.results, answered: [{**step, "result": -1} for step in sim.results[answered]]}
-    assert final_state(machine, sim.heap, other) != seen[0]
+    other: Results = {**sim.results, answered: [{**step, "result": -1} for step in sim.results[answered]]}
+    assert state(other) != seen[0]
+
+
+def test_a_final_state_has_memory_only_if_a_verdict_looks_at_it() -> None:
+    """Invariants do, and so do the reasons of a context that is stuck."""
+    machine, image = prepare(scenario("E54").without_errata())
+    sim = Sim(machine, image)
+    sim.execute(RandomWalk(1))
+    thread = next(thread for thread in sim.threads.values() if thread.state == FINISHED and thread.n)
+    for number, (whole, stuck) in enumerate([(False, False), (True, False), (False, True)]):
+        thread.state, thread.waits = (RUNNING, ("lock", 7)) if stuck else (FINISHED, None)
+        before = final_state(machine, sim.heap, sim.results, whole)
+        record = next(rec for _, rec in sim.heap.changed if rec.gen != GONE and rec.fields)
+        record.fields[0] = 1000 + number
+        assert (final_state(machine, sim.heap, sim.results, whole) != before) is (whole or stuck)
 
 
 def test_the_collector_looks_as_often_as_before_when_many_executions_are_over() -> None:
