@@ -108,7 +108,8 @@ class Clock:
         while len(known) < len(theirs) or len(known) <= max(past.cpu, self.cpu):
             known.append(0)
         for cpu, time in enumerate(theirs):
-            if time > known[cpu]:
+            before = known[cpu]
+            if before < time:
                 known[cpu] = time
         if past.cpu >= 0 and past.time > known[past.cpu]:
             known[past.cpu] = past.time
