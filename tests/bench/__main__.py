@@ -119,11 +119,14 @@ def small_rows() -> Iterator[Row]:
 
 
 def flat_rows() -> Iterator[Row]:
-    """What an operation costs on more CPUs, and in longer runs, beside the same work on 2 CPUs done once."""
+    """What an operation costs on more CPUs, and in longer runs.
+
+    It is compared with 2 CPUs that have as much work each, done once, and 64 CPUs also with 2 CPUs that do all of it.
+    """
     for name in ("stay", "pct", "random"):
         speeds = {}
-        for cpus, rounds in ((2, 1), (16, 1), (64, 1), (2, 16)):
-            sim, strategy = engine(cpus, rounds), make(name, 0, 3)
+        for cpus, rounds, work_of in ((2, 1, 2), (16, 1, 16), (2, 1, 64), (64, 1, 64), (2, 16, 2)):
+            sim, strategy = engine(cpus, rounds, work_of), make(name, 0, 3)
             for _ in range(8 if name == "pct" else 0):  # as long as it does not know how long executions are, it walks
                 sim.execute(strategy)
 
@@ -133,9 +136,11 @@ def flat_rows() -> Iterator[Row]:
                 return sim.steps
 
             with seldom_collected():
-                speed = speeds[cpus, rounds] = rate(execution)
+                speed = speeds[cpus, rounds, work_of] = rate(execution)
             what = f"{cpus} CPUs, {sim.steps:,} operations, forks, {name}"
-            beside = f"an operation costs {speeds[2, 1] / speed:.2f} of one on 2 CPUs, done once"
+            beside = f"an operation costs {speeds[2, 1, 2] / speed:.2f} of one on 2 CPUs, done once"
+            if cpus == 64:
+                beside += f", {speeds[2, 1, 64] / speed:.2f} of one on 2 CPUs that do all of this"
             yield what, speed, "operations/s", beside
 
 
@@ -156,17 +161,19 @@ def two_processes_rows() -> Iterator[Row]:
 def workers_rows() -> Iterator[Row]:
     """A search by two workers, beside the same number of schedules by one process: wall time of the search, with the
     start of the workers; and CPU time of the commands."""
-    for what, name, options in (("random walk", "E54", ["--strategy", "random"]), ("DPOR", "S1a", ["--exhaust"])):
+    walk = "random walk", "E54", 20 * SEARCHED, ["--strategy", "random"]
+    dpor = "DPOR", "S1a", 4 * SEARCHED, ["--exhaust"]
+    for what, name, schedules, options in (walk, dpor):
         figures = []
         for workers in ([], ["--workers", "2"]):
             command = [sys.executable, "-m", "cluster.cli", "explore", name, "--fixed", *options, "--json", *workers]
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
             done = json.loads(
-                subprocess.check_output([*command, "--schedules", str(4 * SEARCHED)], stderr=subprocess.DEVNULL)
+                subprocess.check_output([*command, "--schedules", str(schedules)], stderr=subprocess.DEVNULL)
             )
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            assert done["schedules"] == 4 * SEARCHED
+            assert done["schedules"] == schedules
             figures.append((done["schedules"] / done["seconds"], cpu))
         (alone, cpu), (two, cpu_of_two) = figures
         beside = f"{two / alone:.2f} of one process; CPU time {cpu_of_two / cpu:.2f} of it"

@@ -11,15 +11,17 @@ FRAMES_PER_CPU = 256
 PAGES = 6
 
 
-def forks(cpus: int, rounds: int = 1, machine: str = "") -> Scenario:
+def forks(cpus: int, rounds: int = 1, machine: str = "", work_of: int = 0) -> Scenario:
     """Two processes on each CPU fork, write to all their pages, and wait for their children, which do the same.
 
     Args:
         rounds: how often they do that.
         machine: further keys of the machine.
+        work_of: as many processes and frames as for so many CPUs; 0: as for those that it has.
     """
     setup, programs = [], {}
-    for number in range(2 * cpus):
+    work_of = work_of or cpus
+    for number in range(2 * work_of):
         name = f"P{number}"
         setup += [f"process: {{as: {name}, cpu: {number % cpus}}}", f"mmap: {{in: {name}, as: buf, pages: {PAGES}}}"]
         setup += [f'write: {{in: {name}, at: "buf[{page}]", value: {page}}}' for page in range(PAGES)]
@@ -31,11 +33,11 @@ def forks(cpus: int, rounds: int = 1, machine: str = "") -> Scenario:
             steps += [f"fork: {{as: {child}, cpu: {(number + 1) % cpus}, program: [{program}]}}", *writes]
             steps.append(f"wait: {{for: {child}}}")
         programs[name] = "\n".join(steps)
-    size = f"cpus: {cpus}, frames: {FRAMES_PER_CPU * cpus}, swap_slots: 512"
+    size = f"cpus: {cpus}, frames: {FRAMES_PER_CPU * work_of}, swap_slots: 512"
     return scene(programs, "\n".join(setup), ", ".join(filter(None, (size, machine))))
 
 
-def engine(cpus: int, rounds: int = 1) -> Sim:
-    """The machine, ready to run."""
-    machine, image = prepare(forks(cpus, rounds))
+def engine(cpus: int, rounds: int = 1, work_of: int = 0) -> Sim:
+    """The machine, ready to run; the arguments are those of `forks`."""
+    machine, image = prepare(forks(cpus, rounds, work_of=work_of))
     return Sim(machine, image)

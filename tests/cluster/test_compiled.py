@@ -17,7 +17,7 @@ import pytest
 
 from cluster.compiled.build import CannotBuild, compiler, load, sources_of
 from cluster.compiled.modules import modules
-from cluster.compiled.stage import OPEN, Stage, stage
+from cluster.compiled.stage import OPEN, REUSED, Stage, stage
 from shared import form
 from shared.patch import SEAMS
 from shared.port.port import Context, Held, here
@@ -406,6 +406,13 @@ def test_a_class_with_interpreted_subclasses_is_open_and_so_are_its_bases() -> N
     subclassed = {base: name for base, name in bases.items() if base in classes}
     assert {("shared.port.struct", "Struct"), ("nodes.host.half", "ProcessorPort")} <= set(subclassed)
     assert {base: name for base, name in subclassed.items() if base[1] not in OPEN.get(classes[base], ())} == {}
+
+
+def test_classes_that_are_open_or_reused_are_where_the_tables_say() -> None:
+    for table in (OPEN, REUSED):
+        for name, classes in table.items():
+            body = ast.parse((ROOT / name).read_bytes()).body
+            assert set(classes) <= {node.name for node in body if isinstance(node, ast.ClassDef)}, name
 
 
 # -- which form runs ------------------------------------------------------------------

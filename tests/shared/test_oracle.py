@@ -13,6 +13,8 @@ from cluster.search.explore import explore
 from cluster.search.strategy import Stay
 from cluster.search.walk import RandomWalk
 from cluster.sim.engine import Sim
+from shared.detectors.effects import Memory
+from shared.detectors.memory_model import Cell
 from shared.detectors.oracle import Oracle, judge_journals
 from shared.detectors.provenance import Move, innermost
 from shared.findings import Finding
@@ -848,3 +850,46 @@ def test_a_forged_value_and_a_forged_refusal_are_seen_in_a_journal() -> None:
     answer["result"] = "SIGSEGV"
     finding = judge_journals(scene, journals)
     assert finding is not None and "gets SIGSEGV at" in finding.text
+
+
+def drawing(memory: Memory) -> object:
+    """All that a model of memory holds; cells are numbered in the order in which they are met."""
+    numbers: dict[Cell, int] = {}
+
+    def number(cell: Cell | None) -> int | None:
+        return None if cell is None else numbers.setdefault(cell, len(numbers))
+
+    spaces = {
+        proc: {
+            vpn: ([view and (number(view.cell), view.prot, view.inherit) for view in page.views], page.left)
+            for vpn, page in space.pages.items()
+        }
+        for proc, space in memory.spaces.items()
+    }
+    going_on = [part for space in memory.spaces.values() for part in (space.forks, space.stores, space.takes)]
+    files = memory.files
+    shared = {object: {page: number(cell) for page, cell in pages.items()} for object, pages in files.objects.items()}
+    blocks = {at: (number(block), block.mixed, block.writers) for at, block in files.blocks.items()}
+    loans = {loan: [number(cell) for cell in cells] for loan, cells in memory.loans.items()}
+    cells: dict[int, object] = {}
+    while len(cells) < len(numbers):  # those that are met now are drawn next
+        for cell, at in list(numbers.items()):
+            about = type(cell), sorted(cell.words.items()), cell.beyond, cell.stores
+            others = number(cell.source), number(cell.below), [number(follower) for follower in cell.followers]
+            cells[at] = about, others
+    plain = memory.threads, memory.enough, memory.mapped, memory.may_lack_pages, memory.births, memory.page_size
+    more = files.sizes, files.ends, files.resizing, files.disputed, files.lossy, files.page_size
+    return spaces, going_on, shared, blocks, loans, cells, plain, more
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_each_execution_begins_with_the_memory_that_the_setup_leaves(name: str) -> None:
+    sim = Sim(*prepare(scenario(name)))
+    oracle = sim.oracle
+    if oracle is None:
+        return
+    begin = drawing(oracle.begin)
+    for seed in range(2):
+        oracle.restart()
+        assert drawing(oracle.memory) == drawing(oracle.begin) == begin
+        sim.execute(RandomWalk(seed))
