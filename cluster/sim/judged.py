@@ -10,8 +10,7 @@ Left out: verdicts about how the execution went (races, the memory oracle), whic
 from __future__ import annotations
 
 import marshal
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from cluster.machine import Machine
 from nodes.cpu import FINISHED, Thread
@@ -20,6 +19,8 @@ from shared.port.heap import GONE, Heap
 from shared.port.struct import Struct
 from shared.scenario.model import Results
 
+K = TypeVar("K")
+State = tuple[object, ...]
 #: numbers and texts of the states that are remembered, at most
 MOST = 1 << 20
 #: states looked up before it is said whether that pays, and how many of so many must have been there
@@ -27,7 +28,7 @@ TRIES, ONE_IN = 64, 4
 #: what follows is a handle's numbers
 HANDLE: Final = "handle"
 #: a state of which nothing is known
-UNKNOWN: Final[tuple[Any, ...]] = ()
+UNKNOWN: Final[State] = ()
 
 
 class Judged:
@@ -40,7 +41,7 @@ class Judged:
     """
 
     def __init__(self) -> None:
-        self.clean: set[tuple[Any, ...]] = set()
+        self.clean: set[State] = set()
         self.size = self.asked = self.known = 0
 
     def pays(self) -> bool:
@@ -50,7 +51,7 @@ class Judged:
         """
         return self.asked < TRIES or self.known * ONE_IN >= self.asked
 
-    def knows(self, state: tuple[Any, ...]) -> bool:
+    def knows(self, state: State) -> bool:
         """Has a verdict found nothing wrong with this state?"""
         if not state:
             return False
@@ -59,14 +60,14 @@ class Judged:
         self.known += known
         return known
 
-    def remember(self, state: tuple[Any, ...]) -> None:
+    def remember(self, state: State) -> None:
         """Nothing is wrong with this state."""
         if self.size + len(state) <= MOST and state not in self.clean:
             self.size += len(state)
             self.clean.add(state)
 
 
-def final_state(machine: Machine, heap: Heap, results: Results, whole: bool) -> tuple[Any, ...]:
+def final_state(machine: Machine, heap: Heap, results: Results, whole: bool) -> State:
     """The state of a machine at rest. Lists of unequal length come with their length, so no two states look the same.
 
     Args:
@@ -74,7 +75,7 @@ def final_state(machine: Machine, heap: Heap, results: Results, whole: bool) -> 
         results: of the programs' steps.
         whole: a verdict looks at memory, too. If not, it still does if a context is stuck.
     """
-    state: list[Any] = []
+    state: list[object] = []
     for thread in machine.threads.values():
         if not _ended(thread):
             held = tuple([lock.key for lock in thread.held])
@@ -102,7 +103,7 @@ def _ended(thread: Thread) -> bool:
     return over and not thread.ready and thread.waits is None and not thread.held and not thread.stack
 
 
-def _memory(machine: Machine, heap: Heap, state: list[Any]) -> None:
+def _memory(machine: Machine, heap: Heap, state: list[object]) -> None:
     """What the execution has changed in the heap, in the frames, in the MMU and on devices."""
     for id, rec in sorted(heap.changed):
         state.append(id)
@@ -127,7 +128,7 @@ def _memory(machine: Machine, heap: Heap, state: list[Any]) -> None:
         state.append(marshal.dumps(devices, 2))
 
 
-def _translations(machine: Machine, state: list[Any]) -> None:
+def _translations(machine: Machine, state: list[object]) -> None:
     mmu = machine.mmu
     state.append(mmu.next_pmap)
     state.append(len(mmu.pmaps))
@@ -144,7 +145,7 @@ def _translations(machine: Machine, state: list[Any]) -> None:
         _lists(processor.tlb.entries, state)
 
 
-def _lists(table: Mapping[Any, list[int]], state: list[Any]) -> None:
+def _lists(table: dict[K, list[int]], state: list[object]) -> None:
     """Entries that have as many numbers each as the others."""
     state.append(len(table))
     for key, entry in table.items():
@@ -152,7 +153,7 @@ def _lists(table: Mapping[Any, list[int]], state: list[Any]) -> None:
         state.extend(entry)
 
 
-def _plain(value: Any, state: list[Any]) -> None:
+def _plain(value: object, state: list[object]) -> None:
     """The value of a field."""
     if value is None or isinstance(value, (int, str)):
         state.append(value)
@@ -161,4 +162,4 @@ def _plain(value: Any, state: list[Any]) -> None:
         state.append(value.id)
         state.append(value.gen)
     else:  # a program may store others
-        state.append(marshal.dumps(value, 2))
+        state.append(repr(value))
