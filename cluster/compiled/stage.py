@@ -47,7 +47,7 @@ OPEN = {
     "cluster/search/follow.py": ("Order",),
     "nodes/host/half.py": ("ProcessorPort",),
 }
-#: small objects that are made all the time: one that was given up is used again. No object of an acyclic class leads
+#: small objects that are made all the time: the last that was given up is used again. No object of an acyclic class leads
 #: back to itself, so the garbage collector need not know of it.
 REUSED = {
     "shared/port/port.py": ("Held",),
