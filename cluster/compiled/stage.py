@@ -47,8 +47,8 @@ OPEN = {
     "cluster/search/follow.py": ("Order",),
     "nodes/host/half.py": ("ProcessorPort",),
 }
-#: small objects that are made all the time: the last that was given up is used again. No object of an acyclic class leads
-#: back to itself, so the garbage collector need not know of it.
+#: small objects that are made all the time: the last that was given up is used again. None of them leads back to
+#: itself, so the garbage collector need not know of them.
 REUSED = {
     "shared/port/port.py": ("Held",),
     "shared/locks/table.py": ("Claim",),
