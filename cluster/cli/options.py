@@ -90,7 +90,7 @@ class TimedOptions(KeptOptions):
 
     time: float | None = option(
         "End a run after this time, as 30s, 5m or 1h; default: never. It is told as not ended, and can be continued "
-        "(uvmp run --resume).", type=Duration(),
+        "(uvmp run --resume), which has the time anew.", type=Duration(),
     )  # fmt: skip
 
 

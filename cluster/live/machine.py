@@ -89,6 +89,8 @@ class Progress:
         self.limit, self.following, self.clock = limit, following, clock
         self.endless = self.late = self.quiet = False
         self.began = self.changed = monotonic()
+        if clock is not None:
+            clock.start()
         self.polls: list[Poll] = []
         self.counts: list[tuple[dict[str, int], int, int]] = []
 
@@ -125,7 +127,8 @@ class Progress:
             raise Infrastructure(
                 f"no node has admitted an operation for {LOST_S:.0f} s, and the machine is not at rest"
             )
-        self.late = self.clock is not None and not has_finding and not self.quiet and self.clock.is_over()
+        over = self.clock is not None and self.clock.is_over(counts=self.following or not behind)
+        self.late = over and not has_finding and not self.quiet
         return self.late
 
 

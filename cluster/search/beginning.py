@@ -32,6 +32,9 @@ class Continue(Strategy):
         self.now = self.then.chooser()
         return begun
 
+    def repeats(self) -> bool:
+        return self.following
+
     def detailed(self) -> bool:
         return self.following
 

@@ -78,6 +78,10 @@ class Strategy(ABC):
     def caused(self, thread: Thread) -> None:  # noqa: B027
         """The context picked last has woken this context, or granted what it waits for, or interrupts it."""
 
+    def repeats(self) -> bool:
+        """Does it follow the beginning of an execution that it was given, behind which another chooses?"""
+        return False
+
     def detailed(self) -> bool:
         """Must every access be a point, for now? So must it be where a schedule is followed."""
         return False

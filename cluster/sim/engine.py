@@ -370,7 +370,9 @@ class Sim(Scheduling):
         super()._record(node, thread, record)
 
     def _look_at_clock(self, time_s: float) -> None:
-        """If the time of a run is over, it may have no more operations."""
+        """If the time of a run is over, it may have no more operations. To repeat a beginning takes none of it."""
+        if self.execution.strategy.repeats():
+            self.began_s = monotonic()
         if self.ends_at is None and monotonic() - self.began_s > time_s:
             self.limit = min(self.limit, self.execution.operations)
 

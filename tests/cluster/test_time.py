@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from cluster.live.machine import Beginning
 from cluster.live.salvage import kept
 from cluster.runs.clock import Clock
 from cluster.runs.folder import write_live
@@ -67,6 +68,18 @@ def test_a_run_in_sim_whose_time_is_over_is_not_ended_and_goes_on_from_its_folde
     wanted = json.loads(uvmp("run", SCENE, "--fixed", "--json").stdout)
     assert json.loads((whole / "run.json").read_text())["digest"] == wanted["digest"]
     assert wanted["time"] is None and json.loads((whole / "run.json").read_text()).get("late") is None
+
+
+@pytest.mark.usefixtures("ticks")
+def test_a_run_that_is_continued_has_the_time_behind_its_beginning(tmp_path: Path) -> None:
+    """So it comes further each time, however short the time is."""
+    at = tmp_path / "0"
+    assert uvmp("run", SCENE, "--fixed", "--time", "9.5s", "--out", at).exit_code == Exit.FINDING
+    for number in (1, 2):
+        before, at = at, tmp_path / str(number)
+        uvmp("run", "--resume", before, "--time", "2.5s", "--out", at)
+        late = json.loads((at / "run.json").read_text())["late"]
+        assert late == {"operations": (10 + 2 * number) * LOOK_EVERY, "seconds": 2.5}
 
 
 @pytest.mark.usefixtures("ticks")
@@ -171,6 +184,16 @@ def test_a_live_run_that_follows_a_schedule_can_be_ended_too(live_machine: Calla
 
 
 @live
+def test_a_live_run_that_is_continued_has_the_time_behind_its_beginning(live_machine: Callable[..., Any]) -> None:
+    scene = forks(2, 6)
+    machine = live_machine(scene)
+    first = machine.run(clock=Clock(0.001))
+    again = machine.run(follow=Beginning(first.journals), clock=Clock(0.001))
+    assert is_not_ended(again.finding, 0.001) and again.operations >= first.operations
+    assert parity(scene, again).equal
+
+
+@live
 def test_a_replay_on_real_processes_whose_time_is_over_is_compared_as_far_as_it_came(
     live_machine: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +202,7 @@ def test_a_replay_on_real_processes_whose_time_is_over_is_compared_as_far_as_it_
         yield live_machine(scene)
 
     monkeypatch.setattr("cluster.cli.live.booted", booted)
-    monkeypatch.setattr("cluster.cli.replay.Clock", lambda seconds: Clock(seconds, began_s=-1e9))
+    monkeypatch.setattr("cluster.cli.replay.Clock", lambda seconds: Clock(seconds, spent_s=1e9))
     token = json.loads(uvmp("run", SCENE, "--fixed", "--json").stdout)["token"]
     said = json.loads(uvmp("replay", token, "--live", "--time", "60s", "--out", tmp_path / "ended", "--json").stdout)
     assert said["exit"] == Exit.FINDING and said["finding"]["text"].startswith("not ended within 60 s")
