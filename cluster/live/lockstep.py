@@ -19,6 +19,7 @@ from time import monotonic
 
 from cluster.live.logs import Logs, Stored
 from cluster.live.machine import LiveMachine, schedule_of
+from cluster.live.salvage import advised
 from cluster.runs.folder import receive
 from cluster.runs.outcome import Outcome
 from cluster.runs.replay import compare
@@ -59,13 +60,18 @@ class Lockstep:
 
         Raises: Diverged - the actors have done something else; Infrastructure - one of them has died.
         """
+        with advised(str(self.folder)):
+            self._follow(mirror)
+
+    def _follow(self, mirror: Stepped) -> None:
         if mirror is not self.mirror:
             self._begin(mirror)
         journals = mirror.sim.journals
         assert journals is not None
         news = {node: journal.records[self.records[node] :] for node, journal in journals.items()}
         if not any(news.values()):
-            return self.check()
+            self.machine.poll()
+            return
         schedule = schedule_of(news, mirror.scenario, self.performed)
         self.machine.actors.call("extend", encode(SCHEDULE, schedule))
         self.machine.until_quiet(following=True)
@@ -79,7 +85,8 @@ class Lockstep:
 
         Raises: Infrastructure - one of them has died.
         """
-        self.machine.poll()
+        with advised(str(self.folder)):
+            self.machine.poll()
 
     def finish(self, outcome: Outcome) -> None:
         """End the run of the actors; `outcome`, which is that of the mirror, becomes theirs.

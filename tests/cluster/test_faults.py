@@ -11,7 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +21,8 @@ import pytest
 
 from shared.errors import Exit
 from tests.cluster.test_cli import ROOT, our_children
-from tests.kit import uvmp
+from tests.kit import scenario, uvmp
+from tests.parity.begins import begins
 
 pytestmark = pytest.mark.live
 RACE = "S3a-shipped"
@@ -38,44 +41,55 @@ class Ended(NamedTuple):
     logs: list[Path]
 
 
-def killed(
-    who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, records: int = 0, runs: str = "2"
-) -> Ended:
-    """Start many runs, and kill a process when stderr says `when`: "gcs_server", "raylet", "driver", or a node.
+@dataclass
+class Killing:
+    """Commands of which something is killed, with files in this folder."""
 
-    Args:
-        records: it is killed when the node `memory` has written so many more in these runs, by their number.
-    """
-    place = Path(tempfile.mkdtemp(prefix="u", dir="/tmp"))
-    monkeypatch.setenv("UVMP_TEST", str(tmp_path))
-    monkeypatch.setenv("TMPDIR", str(place))
-    args = ("run", RACE, "--engine", "live", "--repeat", "50", "--out", str(tmp_path / "runs"), "--json")
-    command = [sys.executable, "-m", "cluster.cli", *args]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        seen = ""
-        while when not in seen:
-            line = process.stderr.readline()
-            assert line, seen
-            seen += line
-        least = records + (written(tmp_path / "runs", runs) if runs == "*" else 0)
-        while records and written(tmp_path / "runs", runs) < least:
-            assert process.poll() is None
-        victim = None
-        while victim is None:
-            victim = pid_of(who, process.pid, seen)
-        os.kill(victim, signal.SIGKILL)
-        out, err = process.communicate(timeout=120)
-    monkeypatch.delenv("UVMP_TEST")
-    err = seen + err
-    assert "Traceback" not in err, err
-    until = time.monotonic() + 10  # (a worker that Ray has not told to end notices soon that Ray is gone)
-    while left := our_children(str(tmp_path)):
-        assert time.monotonic() < until, left
-        time.sleep(0.1)
-    assert list(place.iterdir()) == []
-    place.rmdir()
-    return Ended(process.returncode, json.loads(out), err, victim, sorted((tmp_path / "runs").glob("*"), key=number_of))
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    def __call__(self, who: str, when: str, records: int = 0, runs: str = "2", scene: Sequence[str] = (RACE,)) -> Ended:
+        """Start many runs, and kill a process when stderr says `when`: "gcs_server", "raylet", "driver", or a node.
+
+        Args:
+            records: it is killed when the node `memory` has written so many more in these runs, by their number.
+            scene: what is run, and its options.
+        """
+        place, out = Path(tempfile.mkdtemp(prefix="u", dir="/tmp")), self.folder / "runs"
+        self.monkeypatch.setenv("UVMP_TEST", str(self.folder))
+        self.monkeypatch.setenv("TMPDIR", str(place))
+        args = ("run", *scene, "--engine", "live", "--repeat", "50", "--out", str(out), "--json")
+        command = [sys.executable, "-m", "cluster.cli", *args]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stderr is not None
+            seen = ""
+            while when not in seen:
+                line = process.stderr.readline()
+                assert line, seen
+                seen += line
+            least = records + (written(out, runs) if runs == "*" else 0)
+            while records and written(out, runs) < least:
+                assert process.poll() is None
+            victim = None
+            while victim is None:
+                victim = pid_of(who, process.pid, seen)
+            os.kill(victim, signal.SIGKILL)
+            told, err = process.communicate(timeout=120)
+        self.monkeypatch.delenv("UVMP_TEST")
+        err = seen + err
+        assert "Traceback" not in err and err.count("uvmp: error: ") == 1, err
+        until = time.monotonic() + 10  # (a worker that Ray has not told to end notices soon that Ray is gone)
+        while left := our_children(str(self.folder)):
+            assert time.monotonic() < until, left
+            time.sleep(0.1)
+        assert list(place.iterdir()) == []
+        place.rmdir()
+        return Ended(process.returncode, json.loads(told), err, victim, sorted(out.glob("*"), key=number_of))
+
+
+@pytest.fixture
+def kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Killing:
+    return Killing(tmp_path, monkeypatch)
 
 
 def number_of(folder: Path) -> int:
@@ -134,10 +148,8 @@ def replays(folder: Path) -> bool:
     return told.exit_code in (Exit.NO_FINDING, Exit.FINDING) and json.loads(told.stdout)["followed"] >= 100
 
 
-def test_a_killed_node_ends_it_with_what_it_knows_and_readable_logs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    end = killed("cpu1", MIDST, tmp_path, monkeypatch, 100)
+def test_a_killed_node_ends_it_with_what_it_knows_and_readable_logs(kill: Killing) -> None:
+    end = kill("cpu1", MIDST, 100)
     assert end.code == end.document["exit"] == Exit.INFRASTRUCTURE
     where = f"(pid {end.victim}) on {os.uname().nodename}"
     message = end.document["error"]["message"]
@@ -156,8 +168,8 @@ def test_a_killed_node_ends_it_with_what_it_knows_and_readable_logs(
         *(pytest.param(who, when, marks=long) for who in WHO for when in ("starting a private Ray", "booted")),
     ],
 )
-def test_what_ray_needs_is_killed(who: str, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    end = killed(who, when, tmp_path, monkeypatch, 100 if when == MIDST else 0)
+def test_what_ray_needs_is_killed(who: str, when: str, kill: Killing) -> None:
+    end = kill(who, when, 100 if when == MIDST else 0)
     remedy = resume(end.logs[1]) if when == MIDST else AGAIN
     why = WHO[who].format(pid=end.victim, host=os.uname().nodename, remedy=remedy)
     assert end.code == Exit.INFRASTRUCTURE == end.document["error"]["exit"], end.err
@@ -169,15 +181,13 @@ def test_what_ray_needs_is_killed(who: str, when: str, tmp_path: Path, monkeypat
 @long
 @pytest.mark.parametrize("number", range(20))
 @pytest.mark.parametrize("who", WHO)
-def test_what_ray_needs_is_killed_at_any_moment(
-    who: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_ray_needs_is_killed_at_any_moment(who: str, number: int, kill: Killing) -> None:
     """In a run, at its end, or between two runs; of the run that was going on, what is there can be followed.
 
     A run that has a folder and has not begun has nothing to follow.
     """
     records = random.Random(f"{who} {number}").randrange(1, 3000)
-    end = killed(who, MIDST, tmp_path, monkeypatch, records, "*")
+    end = kill(who, MIDST, records, "*")
     last = end.logs[-1]
     begun = not (last / "run.json").exists() and written(last.parent, last.name) > 1
     why = WHO[who].format(pid=end.victim, host=os.uname().nodename, remedy=resume(last) if begun else AGAIN)
@@ -185,3 +195,28 @@ def test_what_ray_needs_is_killed_at_any_moment(
     assert all(complete(folder) for folder in end.logs[:-1])
     if any(end.logs[-1].iterdir()):
         assert uvmp("run", "--resume", end.logs[-1]).exit_code in (Exit.NO_FINDING, Exit.FINDING)
+
+
+#: a machine with all kinds of servers, each in an actor of its own
+ALONE = scenario("E56", colocate="false")
+DEATHS = [(who, number) for who in WHO for number in range(4)] + [(node, 0) for node in ALONE.machine.nodes]
+
+
+@pytest.mark.parametrize(
+    ("who", "number"),
+    [pytest.param(*death, marks=[] if death in {("driver", 0), ("mmu", 0)} else long) for death in DEATHS],
+)
+def test_nothing_that_was_written_is_lost(who: str, number: int, kill: Killing, tmp_path: Path) -> None:
+    """The run that continues a dead run begins with every operation that is on the disk, and replays."""
+    file, whole = tmp_path / "alone.yaml", tmp_path / "whole"
+    file.write_text(ALONE.text, encoding="utf-8")
+    records = random.Random(f"{who} {number}").randrange(1, 2500)
+    print(f"{who} dies when memory has {records} records")
+    end = kill(who, "booted", records, "1", (str(file), "--fixed"))
+    assert end.code == Exit.INFRASTRUCTURE and end.document["error"]["message"].endswith(resume(end.logs[0]))
+    told = uvmp("run", "--resume", end.logs[0], "--out", whole, "--json")
+    journals = begins(end.logs[0], whole)
+    assert told.exit_code == Exit.NO_FINDING and set(journals) == set(ALONE.machine.nodes)
+    assert all(counts.kept == counts.left for counts in journals.values()), journals
+    assert sum(counts.left for counts in journals.values()) == json.loads(told.stdout)["followed"] >= records - 1
+    assert uvmp("replay", whole).exit_code == Exit.NO_FINDING

@@ -324,11 +324,12 @@ def test_a_process_that_dies_ends_the_session_and_each_client_is_told(
     assert first.ask("step 100")["exit"] == 0
     (served.folder / "log").write_text("a remark\nuvmp: error: cpu1 died\nsee: ...\n", encoding="utf-8")
     hosts_of(machine).killed.add("cpu1")
+    why = f"the actor of cpu1 died; `uvmp run --resume {served.folder / RUN}` continues the run"
     if command:
         answer = first.ask(command)
-        assert answer["exit"] == Exit.INFRASTRUCTURE and answer["lines"] == ["error: the actor of cpu1 died"]
+        assert answer["exit"] == Exit.INFRASTRUCTURE and answer["lines"] == [f"error: {why}"]
     assert waited(lambda: not served.thread.is_alive())
-    assert isinstance(served.lost, Infrastructure) and str(served.lost) == "the actor of cpu1 died"
+    assert isinstance(served.lost, Infrastructure) and str(served.lost) == why
     with pytest.raises(Infrastructure, match=r"^the session has ended: cpu1 died$"):
         served.client()
     second.close()

@@ -169,6 +169,23 @@ def test_each_actor_dies_at_each_of_a_hundred_moments(
 
 
 @pytest.mark.long
+def test_each_node_dies_that_is_alone_in_its_process(
+    live_machine: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Servers too, one after another; prints its moments."""
+    scene = scenario("E56", colocate="false").without_errata()
+    machine, dice = live_machine(scene, fresh=True), random.Random(1)
+    assert list(machine.actors.handles) == list(scene.machine.nodes)
+    for number, name in enumerate(scene.machine.nodes):
+        moment = name, dice.randrange(1, 2000)
+        print(moment)
+        with monkeypatch.context() as patches:
+            out = tmp_path / name
+            out.mkdir()
+            survives(machine, Killer(machine, patches, [moment]), out, number)
+
+
+@pytest.mark.long
 def test_a_process_that_is_stopped_for_75_s_is_replaced(
     live_machine: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
