@@ -113,6 +113,15 @@ class Files:
         files.sizes, files.ends = self.sizes.copy(), self.ends.copy()
         return files
 
+    def forget(self) -> None:
+        """Cells lead to themselves no longer, so that they go without the garbage collector."""
+        cells: list[Cell] = [*self.blocks.values()]
+        for pages in self.objects.values():
+            cells += pages.values()
+        for cell in cells:
+            cell.below = None
+            cell.followers.clear()
+
     def cell(self, what: str, number: int, page: int) -> Cell:
         """A page of a file or a segment."""
         pages = self.objects.setdefault((what, number), {})

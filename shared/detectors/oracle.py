@@ -98,10 +98,13 @@ class Oracle:
             args.foresee(self.begin)
         for args in setup:
             args.setup_effect(self.begin)
+        self.memory = self.begin
         self.restart()
 
     def restart(self) -> None:
         """Another execution begins."""
+        if self.memory is not self.begin:
+            self.memory.files.forget()
         self.memory = self.begin.copy()
         self.calls: dict[str, End | None] = {}
         self.ctx = ""  # whose step ends just now
