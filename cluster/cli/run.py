@@ -99,7 +99,7 @@ class Runs:
     ("uvmp run S3a --json", ""),
     ("uvmp run S3a-shipped --engine live --repeat 20", "count findings on a machine that runs freely"),
     ("uvmp run my.yaml --strategy random --out runs/mine", "run your own scenario, and keep the run in a folder"),
-    ("uvmp run my.yaml --time 30s --out runs/mine", "end it after half a minute"),
+    ("uvmp run my.yaml --time 30s", "end it after half a minute"),
     ("uvmp run --resume runs/mine --out runs/whole", "continue a run that was killed or ended"),
 )
 def command(asked: RunOptions) -> int:

@@ -57,9 +57,7 @@ ORDERED = ("mmu", "swap_pager", "disk")
 REQUESTED = ("slot", "block")
 #: such operations -> what they are ordered on (0: the mmu's pmap or frame, else a device), and: they learn
 ORDERS = {
-    code: (-ORDERED.index(op.node), op.target not in REQUESTED)
-    for code, op in OPERATIONS.items()
-    if op.node in ORDERED
+    code: (-ORDERED.index(op.node), op.target not in REQUESTED) for code, op in OPERATIONS.items() if op.node in ORDERED
 }
 
 

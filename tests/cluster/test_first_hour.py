@@ -124,7 +124,8 @@ def test_every_example_of_every_help_runs(words: list[str], token: str) -> None:
     for line in commands:
         if not needs_live(line) and not any(word in line for word in ELSEWHERE):
             few = "--programs 1" if "fuzz" in words else "--schedules 20"
-            run_example(re.sub(r"--time \w+|(?<=runs/fix)", f" {few}", line), token)
+            long = r"(?<=runs/fix)" if words == ["run"] else r"--time \w+|(?<=runs/fix)"
+            run_example(re.sub(long, f" {few}", line), token)
 
 
 @pytest.mark.live
