@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from nodes.host.remains import is_actor
 from shared.errors import Exit
 from tests.cluster.test_cli import ROOT, our_children
 from tests.kit import scenario, uvmp
@@ -75,6 +76,8 @@ class Killing:
                 victim = pid_of(who, process.pid, seen)
             os.kill(victim, signal.SIGKILL)
             told, err = process.communicate(timeout=120)
+            writing = [pid for pid in re.findall(r"\(pid (\d+)\)", seen) if is_actor(int(pid))]
+        assert not writing, "who reads the journals now, reads what is still written"
         self.monkeypatch.delenv("UVMP_TEST")
         err = seen + err
         assert "Traceback" not in err and err.count("uvmp: error: ") == 1, err
