@@ -180,30 +180,30 @@ class Files:
         pages = self.objects.get(("file", file), {})
         gone = [cell for page, cell in pages.items() if page * self.page_size >= size]
 
-        def cut() -> None:
-            for cell in gone:
-                cell.add_all(Cell())
-                cell.disturb(cell.known())
-
-        def ends_at(sizes: set[int]) -> None:
-            self.ends[file] = sizes
-            for page, cell in pages.items():
-                cell.beyond = page * self.page_size >= min(sizes)
-
         def end(result: int | str) -> None:
-            cut()
+            self._cut(gone)
             self.resizing[file] -= 1
             if result == 0 and file not in self.disputed:
-                ends_at({size})
+                self._ends_at(file, {size})
             if not self.resizing[file]:
                 self.disputed.discard(file)
 
         if self.resizing.get(file):
             self.disputed.add(file)
         self.resizing[file] = self.resizing.get(file, 0) + 1
-        ends_at({*self.ends[file], size})
-        cut()
+        self._ends_at(file, {*self.ends[file], size})
+        self._cut(gone)
         return end
+
+    def _cut(self, gone: list[Cell]) -> None:
+        for cell in gone:
+            cell.add_all(Cell())
+            cell.disturb(cell.known())
+
+    def _ends_at(self, file: int, sizes: set[int]) -> None:
+        self.ends[file] = sizes
+        for page, cell in self.objects.get(("file", file), {}).items():
+            cell.beyond = page * self.page_size >= min(sizes)
 
     def remove_segment(self, segment: int) -> End:
         """A segment's number stands for a new one from then on."""
@@ -290,8 +290,10 @@ class Memory:
                 if result != 0:
                     page.changes.remove(change)
                 page.settle(vpn)
-                if not page.left and page.views == (None,):
-                    del space.pages[vpn]
+                if not page.left:
+                    page.changes.clear()
+                    if page.views == (None,):
+                        del space.pages[vpn]
 
         return end
 

@@ -289,6 +289,11 @@ class Store:
                 if stored.source is not None:
                     cell.join(stored.source)
             stored.leave()
+        self.make = _nothing  # (in the compiled form, a function leads to whatever it was made beside)
+
+
+def _nothing(vpn: int, cell: Cell) -> Cell | None:
+    return None
 
 
 class Take:
