@@ -47,8 +47,9 @@ OPEN = {
     "cluster/search/follow.py": ("Order",),
     "nodes/host/half.py": ("ProcessorPort",),
 }
-#: small objects that are made all the time: the last that was given up is used again. None of them leads back to
-#: itself, so the garbage collector need not know of them.
+#: small objects that are made all the time: the last that was given up is used again. (They are not `acyclic`: Held
+#: leads to itself by way of a struct's owner, and mypyc's code for giving up an acyclic object deep inside others is
+#: wrong.)
 REUSED = {
     "shared/port/port.py": ("Held",),
     "shared/locks/table.py": ("Claim",),
@@ -209,7 +210,7 @@ class Stage:
                     edits.above(node, "@mypyc_attr(allow_interpreted_subclasses=True)")
                     imports.append("from mypy_extensions import mypyc_attr")
                 elif node.name in REUSED.get(name, ()):
-                    edits.above(node, "@mypyc_attr(acyclic=True, free_list_len=1)")
+                    edits.above(node, "@mypyc_attr(free_list_len=1)")
                     imports.append("from mypy_extensions import mypyc_attr")
                 if any(isinstance(base, ast.Name) and base.id in self.structs for base in node.bases):
                     self._struct(edits, node)

@@ -1,8 +1,8 @@
 """Final states that have been judged, so that a search does not judge them again: its executions end in few of them.
 
 Only states in which nothing is wrong are remembered. A state here is whatever a verdict looks at, as one tuple of
-numbers and texts: contexts, results, held locks, and, if invariants are checked, what the execution has changed in
-memory and on devices.
+numbers and texts: contexts that have not ended, results, held locks; and, if invariants are checked, what the execution
+has changed in memory, and the MMU and devices.
 
 Left out: verdicts about how the execution went (races, the memory oracle), which depend on more than its end.
 """
@@ -10,23 +10,26 @@ Left out: verdicts about how the execution went (races, the memory oracle), whic
 from __future__ import annotations
 
 import marshal
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 from cluster.machine import Machine
 from nodes.cpu import FINISHED, Thread
 from shared.detectors.verdict import waits_for_work
+from shared.locks.table import Want
 from shared.port.heap import GONE, Heap
 from shared.port.struct import Struct
 from shared.scenario.model import Results
 
 K = TypeVar("K")
 State = tuple[object, ...]
-#: numbers and texts of the states that are remembered, at most
-MOST = 1 << 20
+#: elements of the states that are remembered, at most: 15 to 30 MB
+MOST = 1 << 19
 #: states looked up before it is said whether that pays, and how many of so many must have been there
 TRIES, ONE_IN = 64, 4
-#: what follows is a handle's numbers
-HANDLE: Final = "handle"
+#: what follows is a handle's numbers; a truth value as a number
+HANDLE: Final = ...
+TRUTH: Final = NotImplemented
 #: a state of which nothing is known
 UNKNOWN: Final[State] = ()
 
@@ -62,28 +65,32 @@ class Judged:
 
     def remember(self, state: State) -> None:
         """Nothing is wrong with this state."""
-        if self.size + len(state) <= MOST and state not in self.clean:
-            self.size += len(state)
+        size = len(state) + sum([len(part) >> 3 for part in state if isinstance(part, bytes)])
+        if self.size + size <= MOST and state not in self.clean:
+            self.size += size
             self.clean.add(state)
 
 
 def final_state(machine: Machine, heap: Heap, results: Results, whole: bool) -> State:
-    """The state of a machine at rest. Lists of unequal length come with their length, so no two states look the same.
+    """The state of a machine at rest. Whatever is not always as long comes with its length, so no two states look the
+    same.
 
     Args:
         heap: that of all memories, with what has changed since the image.
         results: of the programs' steps.
         whole: a verdict looks at memory, too. If not, it still does if a context is stuck.
+
+    Returns: UNKNOWN if a program has stored other values than numbers, texts and handles.
     """
     state: list[object] = []
     for thread in machine.threads.values():
         if not _ended(thread):
-            held = tuple([lock.key for lock in thread.held])
-            state.append((thread.name, thread.waits, thread.state, thread.ready, held, tuple(thread.stack)))
             waits = None if thread.state == FINISHED or thread.ready or not thread.n else thread.waits
             whole = whole or (waits is not None and not waits_for_work(thread.name, waits))
-        elif thread.n > 0:
-            state.append(thread.name)
+            state += [thread.name, thread.waits, thread.state, thread.ready, thread.n > 0, len(thread.stack)]
+            state += thread.stack
+            state.append(tuple([lock.key for lock in thread.held]))
+    state.append(len(results))
     for name, steps in results.items():
         state.append(name)
         state.append(len(steps))
@@ -91,32 +98,59 @@ def final_state(machine: Machine, heap: Heap, results: Results, whole: bool) -> 
             state.append(step["result"])
     for manager in machine.lock_managers:
         for lock in manager.table.locked():
-            state.append((lock.key, tuple(lock.holders), tuple(lock.waiters)))
+            state.append(lock.key)
+            _wants(lock.holders, state)
+            _wants(lock.waiters, state)
     if whole:
-        _memory(machine, heap, state)
+        state.append(len(heap.changed))
+        if not _memory(machine, heap, state):
+            return UNKNOWN
     return tuple(state)
 
 
 def _ended(thread: Thread) -> bool:
-    """It has ended, or is an interrupt that is over."""
+    """It has ended, or is an interrupt that is over: a verdict needs nothing of it but that."""
     over = thread.interrupt or thread.state == FINISHED
     return over and not thread.ready and thread.waits is None and not thread.held and not thread.stack
 
 
-def _memory(machine: Machine, heap: Heap, state: list[object]) -> None:
-    """What the execution has changed in the heap, in the frames, in the MMU and on devices."""
+def _wants(wants: Sequence[Want], state: list[object]) -> None:
+    state.append(len(wants))
+    for want in wants:
+        state += [want.ctx, want.mode, want.fn]
+
+
+def _memory(machine: Machine, heap: Heap, state: list[object]) -> bool:
+    """What the execution has changed in the heap and in the frames; the MMU, swap and the disk, if it has used them.
+
+    Returns: False - a field has a value of another kind.
+    """
     for id, rec in sorted(heap.changed):
         state.append(id)
         state.append(rec.gen)
         if rec.gen != GONE:
             state.append(len(rec.fields))
             for value in rec.fields:
-                _plain(value, state)
+                if value is None or isinstance(value, str):
+                    state.append(value)
+                elif isinstance(value, bool):
+                    state.append(TRUTH)
+                    state.append(int(value))
+                elif isinstance(value, int):
+                    state.append(value)
+                elif isinstance(value, Struct):
+                    state.append(HANDLE)
+                    state.append(value.id)
+                    state.append(value.gen)
+                else:
+                    return False
     frames, kept = machine.memories[0].frames, machine.memories[0].kept  # of all memories
     for at in range(len(frames)):
         words = frames[at]
         if words is not kept[at] and words != kept[at]:
-            state.append((at, *words))
+            state.append(at)
+            state.extend(words)
+    state.append(None)
     mmu, swap, disk = machine.mmu, machine.swap_pager, machine.nodes.get("disk")
     if mmu.admitted:
         _translations(machine, state)
@@ -126,20 +160,19 @@ def _memory(machine: Machine, heap: Heap, state: list[object]) -> None:
     )
     if devices != (None, None):
         state.append(marshal.dumps(devices, 2))
+    return True
 
 
 def _translations(machine: Machine, state: list[object]) -> None:
     mmu = machine.mmu
-    state.append(mmu.next_pmap)
-    state.append(len(mmu.pmaps))
+    state += [mmu.next_pmap, len(mmu.pmaps), len(mmu.objects)]
     for pmap, table in mmu.pmaps.items():
         state.append(pmap)
         _lists(table, state)
     _lists(mmu.attrs, state)
     _lists(mmu.ptps, state)
     for pmap, obj in mmu.objects.items():
-        state.append(pmap)
-        _plain(obj, state)
+        state += [pmap, obj.id, obj.gen]
     for processor in machine.processors:
         state.append(processor.tlb.pmap)
         _lists(processor.tlb.entries, state)
@@ -151,15 +184,3 @@ def _lists(table: dict[K, list[int]], state: list[object]) -> None:
     for key, entry in table.items():
         state.append(key)
         state.extend(entry)
-
-
-def _plain(value: object, state: list[object]) -> None:
-    """The value of a field."""
-    if value is None or isinstance(value, (int, str)):
-        state.append(value)
-    elif isinstance(value, Struct):
-        state.append(HANDLE)
-        state.append(value.id)
-        state.append(value.gen)
-    else:  # a program may store others
-        state.append(repr(value))

@@ -243,6 +243,7 @@ class Memory:
 
     def copy(self) -> Memory:
         """The same, with cells of its own, while no call is going on."""
+        assert not self.births, "a fork is going on"
         copies = Copies()
         memory = Memory(self.threads.copy(), self.enough, self.files.copy(copies))
         for proc, space in self.spaces.items():

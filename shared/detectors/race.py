@@ -51,13 +51,14 @@ from shared.wire.messages import OPERATIONS, WAIT
 if TYPE_CHECKING:
     from shared.port.struct import FieldBase
 
-#: nodes whose operations order what comes before and after them
-ORDERED = ("mmu", "swap_pager", "disk")
+#: nodes whose operations order what comes before and after them -> on what: a device on itself; 0: on the operation's
+#: target, a pmap or a frame, whose numbers are not below 0
+ORDERED = {"mmu": 0, "swap_pager": -1, "disk": -2}
 #: targets of the requests to a device; from other requests these learn nothing
 REQUESTED = ("slot", "block")
-#: such operations -> what they are ordered on (0: the mmu's pmap or frame, else a device), and: they learn
+#: such operations -> on what, and: they learn
 ORDERS = {
-    code: (-ORDERED.index(op.node), op.target not in REQUESTED) for code, op in OPERATIONS.items() if op.node in ORDERED
+    code: (ORDERED[op.node], op.target not in REQUESTED) for code, op in OPERATIONS.items() if op.node in ORDERED
 }
 
 

@@ -14,7 +14,7 @@ end and that no context wants (LOCKDEBUG does, and invariant LOCK-1).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 
 from shared.detectors.invariants import Snapshot, check
 from shared.detectors.machine_state import ContextState, MachineState
@@ -365,7 +365,7 @@ def _is_stuck(context: ContextState) -> bool:
     return not waits_for_work(context.name, context.waits)
 
 
-@cache
+@lru_cache(4096)
 def waits_for_work(context: str, waits: tuple[str, int]) -> bool:
     """Need nothing ever come for a context that waits so?
 

@@ -51,12 +51,14 @@ def outcome(sim: Sim, strategy: Strategy) -> object:
 
 
 @pytest.mark.wide
+@pytest.mark.parametrize("levels", [{}, {"invariant": "off"}], ids=["as it is", "without invariants"])
 @pytest.mark.parametrize("name", SHIPPED)
-def test_a_search_s_executions_are_what_each_would_be_alone(name: str) -> None:
+def test_a_search_s_executions_are_what_each_would_be_alone(name: str, levels: dict[str, str]) -> None:
     """Compared with an engine that is asked at every point, and knows no state that was judged."""
-    slow = Sim(*prepare(scenario(name)))
+    scene = scenario(name).with_detect(levels)
+    slow = Sim(*prepare(scene))
     for begin in (lambda: Pct(7, 3), lambda: RandomWalk(7)):
-        fast, quick, careful = Sim(*prepare(scenario(name))), begin(), Asked(begin())
+        fast, quick, careful = Sim(*prepare(scene)), begin(), Asked(begin())
         slow.racy.clear()
         for _ in range(EXECUTIONS):
             slow.judged = Judged()
@@ -154,13 +156,16 @@ def test_final_states_that_differ_in_a_context_are_different(whole: bool) -> Non
 
     seen = [state(sim.results)]
     changes: dict[str, object] = {
-        "waits": ("lock", 7), "state": RUNNING, "ready": True, "n": 0, "held": [Held(THING.lk, "w", "f")],
+        "waits": ("lock", 7), "state": RUNNING, "ready": True, "held": [Held(THING.lk, "w", "f")],
         "stack": ["uvm_fault"],
     }  # fmt: skip
     for name, value in changes.items():
         before = getattr(thread, name)
         setattr(thread, name, value)
         seen.append(state(sim.results))
+        n, thread.n = thread.n, 0
+        assert state(sim.results) != seen[-1], "a context that has not begun waits for nothing"
+        thread.n = n
         setattr(thread, name, before)
     assert len(set(seen)) == 1 + len(changes) and seen[0] == state(sim.results)
     answered = next(name for name, steps in sim.results.items() if steps)
@@ -193,6 +198,20 @@ def test_executions_leave_nothing_to_the_garbage_collector(name: str) -> None:
     for _ in range(3):
         sim.execute(strategy)
     assert gc.collect() <= (9 if name == "E67" else 0)
+
+
+def test_an_engine_goes_with_all_that_it_has() -> None:
+    """S3a's first execution ends while a context holds the lock of a struct of its own: a cycle."""
+    counts = []
+    for _ in range(4):
+        sim = Sim(*prepare(scenario("S3a")))
+        finding = sim.execute(RandomWalk(0))
+        assert finding is not None and any(thread.held for thread in sim.threads.values())
+        del sim, finding
+        while gc.collect():
+            pass
+        counts.append(sum(isinstance(thing, Thread) for thing in gc.get_objects()))
+    assert counts[1:] == counts[:1] * 3
 
 
 def test_the_collector_looks_as_often_as_before_when_many_executions_are_over() -> None:

@@ -882,9 +882,17 @@ def drawing(memory: Memory) -> object:
     return spaces, going_on, shared, blocks, loans, cells, plain, more
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+BEYOND = """
+file: {as: f, pages: 1, words: [1]}
+process: {as: A, cpu: 0}
+mmap: {in: A, as: buf, file: f, pages: 2, flags: [shared]}
+"""
+
+
+@pytest.mark.parametrize("name", [*SHIPPED, "beyond the end of a file"])
 def test_each_execution_begins_with_the_memory_that_the_setup_leaves(name: str) -> None:
-    sim = Sim(*prepare(scenario(name)))
+    machine = "cpus: 1, frames: 32, swap_slots: 16, page_size: 64, disk: 4"
+    sim = Sim(*prepare(scenario(name) if name in SHIPPED else scene({"A": ""}, BEYOND, machine)))
     oracle = sim.oracle
     if oracle is None:
         return
