@@ -210,7 +210,7 @@ def test_an_engine_goes_with_all_that_it_has() -> None:
         del sim, finding
         while gc.collect():
             pass
-        counts.append(sum(isinstance(thing, Thread) for thing in gc.get_objects()))
+        counts.append(sum(isinstance(object_, Thread) for object_ in gc.get_objects()))
     assert counts[1:] == counts[:1] * 3
 
 
