@@ -37,7 +37,7 @@ help:
 	@echo "make bench   measure"
 	@echo "make rediscovery  fuzz with each erratum until it is found, two minutes each at most; continues where it ended"
 	@echo "make tokens  after a change of the kernel: find the shipped schedules again"
-	@echo "make medians  after a change of the search: measure how soon each strategy finds each defect; takes an hour"
+	@echo "make medians  after a change of the search: measure how soon each strategy finds each defect; takes two minutes"
 	@echo "make digests  after a change of what journals say: write their digests anew"
 	@echo "make big-lock  after a change of the kernel: search every scenario again with the big lock"
 	@echo "make exhausted  after a change of the kernel: exhaust every scenario again, as far as that goes"
