@@ -116,12 +116,9 @@ class Runner(ProcessorPort):
         self.outbox_host = ""
         self.outbox_size = 0
         self.late_reply: Reply | None = None
-        #: to which there is no answer yet
-        self.asked: Frame | None = None
-        #: None: nothing is lent to it
-        self.borrower: Borrower | None = None
-        #: what the loads in the outbox have given
-        self.loaded: list[object] = []
+        self.asked: Frame | None = None  # to which there is no answer yet
+        self.borrower: Borrower | None = None  # None: nothing is lent to it
+        self.loaded: list[object] = []  # what the loads in the outbox have given
         self.may_wait = False  # a request in the outbox is an access to a struct that is not lent
         self.idle = False
         self.choices_changed = False  # another context than the current one may have become able to continue

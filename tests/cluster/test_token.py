@@ -375,7 +375,7 @@ NO_SAY = {
     "shared.patch",  # what it brings in is in the version
     "cluster.sim.judged",
     "shared.errors", "shared.findings", "shared.port.guards", "shared.scenario.keys", "shared.scenario.names",
-    "shared.scenario.yaml", "shared.wire.codec", "shared.wire.frames", "shared.wire.images",
+    "shared.scenario.yaml", "shared.text", "shared.wire.codec", "shared.wire.frames", "shared.wire.images",
 }  # fmt: skip
 NO_SAY_PACKAGES = ("shared.detectors", "shared.errata", "shared.journal")
 #: how operations are carried out: that their numbers stay as they are, tests/parity/digests.txt sees to

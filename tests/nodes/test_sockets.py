@@ -241,8 +241,8 @@ def test_a_dead_host_is_told_at_once(two: Two) -> None:
     two.a.ask("b", b"x")
     two.a.post("b", b"y")
     two.wait("b", 2)
+    two.a.labels = {"b": "the actor of b (pid 7) on far"}  # before the stream of deliveries may notice the death
     two.b.close()
-    two.a.labels = {"b": "the actor of b (pid 7) on far"}
     began = time.monotonic()
     with pytest.raises(Infrastructure, match=r"^the actor of b \(pid 7\) on far died: "):
         two.a.ask("b", b"x")
