@@ -15,7 +15,7 @@ class RandomWalk(Sampling):
         return True
 
     def pick(self, enabled: Sequence[Thread], current: Thread | None) -> Thread:
-        if not isinstance(enabled, list):  # (it is; compiled code is faster with what it knows to be a list)
+        if not isinstance(enabled, list):  # (it is; compiled code is faster with lists and floats that it knows)
             enabled = list(enabled)
         return enabled[int(self.draw() * float(len(enabled)))] if len(enabled) > 1 else enabled[0]
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from cluster.machine import Machine
 from nodes.cpu import FINISHED, Thread
-from shared.detectors.verdict import waits_for_work
+from shared.detectors.verdict import waits_in_vain
 from shared.locks.table import Want
 from shared.port.heap import GONE, Heap
 from shared.port.struct import Struct
@@ -39,7 +39,7 @@ class Judged:
 
     Attributes:
         clean: the states that are remembered.
-        size: numbers and texts of all of them.
+        size: elements of all of them.
         asked, known: states looked up, and how many of them were there.
     """
 
@@ -85,8 +85,8 @@ def final_state(machine: Machine, heap: Heap, results: Results, whole: bool) -> 
     state: list[object] = []
     for thread in machine.threads.values():
         if not _ended(thread):
-            waits = None if thread.state == FINISHED or thread.ready or not thread.n else thread.waits
-            whole = whole or (waits is not None and not waits_for_work(thread.name, waits))
+            goes_on = thread.state == FINISHED or thread.ready
+            whole = whole or (thread.n > 0 and waits_in_vain(thread.name, thread.waits, goes_on))
             state += [thread.name, thread.waits, thread.state, thread.ready, thread.n > 0, len(thread.stack)]
             state += thread.stack
             state.append(tuple([lock.key for lock in thread.held]))
@@ -101,10 +101,8 @@ def final_state(machine: Machine, heap: Heap, results: Results, whole: bool) -> 
             state.append(lock.key)
             _wants(lock.holders, state)
             _wants(lock.waiters, state)
-    if whole:
-        state.append(len(heap.changed))
-        if not _memory(machine, heap, state):
-            return UNKNOWN
+    if whole and not _memory(machine, heap, state):
+        return UNKNOWN
     return tuple(state)
 
 
@@ -125,6 +123,7 @@ def _memory(machine: Machine, heap: Heap, state: list[object]) -> bool:
 
     Returns: False - a field has a value of another kind.
     """
+    state.append(len(heap.changed))
     for id, rec in sorted(heap.changed):
         state.append(id)
         state.append(rec.gen)

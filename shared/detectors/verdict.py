@@ -359,19 +359,21 @@ def _locked_by(asking: list[ContextState], state: MachineState, snapshot: Snapsh
 
 
 def _is_stuck(context: ContextState) -> bool:
-    """Is it waiting for something that should have come?"""
-    if context.finished or context.ready or context.waits is None or context.n == 0:
-        return False  # (a context that is ready has lost its CPU to another, which is stuck)
-    return not waits_for_work(context.name, context.waits)
+    return context.n > 0 and waits_in_vain(context.name, context.waits, context.finished or context.ready)
 
 
-@lru_cache(4096)
-def waits_for_work(context: str, waits: tuple[str, int]) -> bool:
-    """Need nothing ever come for a context that waits so?
+def waits_in_vain(context: str, waits: tuple[str, int] | None, goes_on: bool) -> bool:
+    """Is a context, which has begun, waiting for something that should have come?
 
     Args:
         waits: as ContextState has it.
+        goes_on: it has ended, or is ready: it has lost its CPU to another context, which is stuck.
     """
+    return waits is not None and not goes_on and not _waits_for_work(context, waits)
+
+
+@lru_cache(4096)
+def _waits_for_work(context: str, waits: tuple[str, int]) -> bool:
     code, target = waits
     return rests(context, code, channel_name(target) if code == "sleep" else "")
 
