@@ -1,7 +1,8 @@
 """The messages of a search by several processes: what is searched, a batch, and its result.
 
 The owner of the search tells each worker once what is searched (`Job`), and then sends batches: executions of
-strategies that choose at random (`Walks`). A worker answers with the result of each execution (`Ran`).
+strategies that choose at random (`Walks`). A worker answers with one account of all of them (`Ran`), and of each only
+what the owner has to know of each.
 
 Lists for tuples are what is left of them on the way.
 """
@@ -9,7 +10,7 @@ Lists for tuples are what is left of them on the way.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import shared.scenario.pack  # noqa: F401 - says how a step of a scenario is read
@@ -114,49 +115,53 @@ class Walks(NamedTuple):
     knowledge: bytes
 
 
-class Ran(NamedTuple):
-    """The result of an execution.
-
-    Attributes:
-        number: hash of its class.
-        grown: fields that have become racy in it.
-        has_finding: it had a finding, if only while it was not recorded.
-        lesson: `Sampling.lesson` of whose turn it was.
-    """
-
-    account: Account
-    number: int
-    grown: list[str]
-    has_finding: bool
-    lesson: object
-
-
 class Confirmed(NamedTuple):
     """A finding that a recorded execution has, too.
 
     Attributes:
-        at: which execution of the batch had it, from 0.
         seen: as the execution that was not recorded had it.
         results: of its programs.
     """
 
-    at: int
     seen: Finding
     deviations: list[Deviation]
     results: Results
 
 
-class Done(NamedTuple):
-    """The result of a batch. If it has a finding of the kernel's, that is of the last execution.
+@dataclass
+class Ran(Account):
+    """The result of executions, up to the first confirmed finding.
 
     Attributes:
-        findings: the first results that the scenario does not expect, and what ended the batch.
+        classes: of each execution, the hash of its class.
+        lessons: of each, `Sampling.lesson` of whose turn it was.
+        findings: which executions had a finding, from 0, if only while they were not recorded.
+        grown: fields that have become racy.
+        confirmed: the finding of the last execution.
+    """
+
+    classes: list[int] = field(default_factory=list)
+    lessons: list[object] = field(default_factory=list)
+    findings: list[int] = field(default_factory=list)
+    grown: frozenset[str] = frozenset()
+    confirmed: Confirmed | None = None
+
+
+class Done(NamedTuple):
+    """The result of a batch.
+
+    Attributes:
+        ran: its executions. Findings are confirmed of the first results that the scenario does not expect, and of what
+            ended the batch.
         results: of the programs, of the last execution.
     """
 
     ran: list[Ran]
-    findings: list[Confirmed]
     results: Results
+
+    def schedules(self) -> int:
+        """How many executions it had."""
+        return sum(ran.schedules for ran in self.ran)
 
 
 JOB: Form[Sent] = Form("job", 1 << 26, reader(Sent))

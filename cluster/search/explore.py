@@ -6,7 +6,7 @@ Everything happens in `sim`, in this process. A finding's schedule is shortened 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import NamedTuple
@@ -48,7 +48,55 @@ class Coverage:
 
 
 @dataclass
-class Exploration:
+class Account:
+    """The numbers that executions add to the totals of a search.
+
+    Attributes:
+        schedules: executions performed, minimization not counted.
+        sites: erratum -> how often its site was reached, over all executions.
+        notes: signatures of findings that do not end the search, with their number: those that `detect` only
+            notes, and results that the scenario does not expect.
+        points: scheduling points of the longest execution.
+        operations: of all executions.
+        endless: executions that were ended because they had all operations that they may have.
+    """
+
+    schedules: int = 0
+    sites: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+    points: int = 0
+    operations: int = 0
+    endless: int = 0
+
+    def add(self, sim: Sim) -> None:
+        """Add its last execution."""
+        self.schedules += 1
+        noted = [*sim.notes, *([sim.finding] if sim.finding is not None and sim.finding.kind == UNEXPECTED else [])]
+        for note in noted:
+            signature = " ".join(part for part in note.signature if part)
+            self.notes[signature] = self.notes.get(signature, 0) + 1
+        _count(self.sites, sim.sites)
+        self.points = max(self.points, sim.points)
+        self.operations += sim.steps
+        self.endless += sim.execution.ended
+
+    def join(self, other: Account) -> None:
+        """Add the executions of another account."""
+        self.schedules += other.schedules
+        _count(self.notes, other.notes)
+        _count(self.sites, other.sites)
+        self.points = max(self.points, other.points)
+        self.operations += other.operations
+        self.endless += other.endless
+
+
+def _count(counts: dict[str, int], others: Mapping[str, int]) -> None:
+    for name, count in others.items():
+        counts[name] = counts.get(name, 0) + count
+
+
+@dataclass(kw_only=True)
+class Exploration(Account):
     """The outcome of an exploration.
 
     Attributes:
@@ -57,14 +105,8 @@ class Exploration:
         outcome: of the execution with the finding, recorded, its schedule shortened; None: there was none.
         seen: its finding as the unrecorded execution had it.
         results: of the programs in that execution, or in the last one.
-        schedules: executions performed, minimization not counted.
         found_at: number of the execution that had the finding, from 1.
         raw_deviations: how many the finding's schedule had before it was shortened.
-        sites: erratum -> how often its site was reached, over all executions.
-        notes: signatures of findings that do not end the search, with their number: those that `detect` only
-            notes, and results that the scenario does not expect.
-        points: scheduling points of the longest execution.
-        operations: of all executions.
         by: name of each strategy that chose -> its executions.
         classes: happens-before classes of the executions, if they were counted.
         coverage: what a systematic strategy has seen.
@@ -75,17 +117,12 @@ class Exploration:
     seed: int
     sim: Sim = field(repr=False)
     racy: set[str]
-    schedules: int = 0
     seconds: float = 0.0
     outcome: Outcome | None = None
     seen: Finding | None = None
     found_at: int = 0
     raw_deviations: int = 0
     results: Results = field(default_factory=dict)
-    sites: dict[str, int] = field(default_factory=dict)
-    notes: dict[str, int] = field(default_factory=dict)
-    points: int = 0
-    operations: int = 0
     by: dict[str, int] = field(default_factory=dict)
     classes: Classes | None = field(default=None, repr=False)
     interrupted: bool = False
@@ -121,28 +158,6 @@ class Behind(NamedTuple):
 Progress = Callable[[Exploration], bool | None]
 #: seconds between two looks at how it goes
 LOOK_S = 0.1
-
-
-class Account(NamedTuple):
-    """The numbers that one execution adds to the totals.
-
-    Attributes:
-        notes: signatures, as Exploration has them.
-        ended: it had all operations that it may have.
-    """
-
-    sites: dict[str, int]
-    notes: list[str]
-    points: int
-    operations: int
-    ended: bool
-
-    @classmethod
-    def of(cls, sim: Sim) -> Account:
-        """Of the last execution."""
-        noted = [*sim.notes, *([sim.finding] if sim.finding is not None and sim.finding.kind == UNEXPECTED else [])]
-        notes = [" ".join(part for part in note.signature if part) for note in noted]
-        return cls(sim.sites, notes, sim.points, sim.steps, sim.execution.ended)
 
 
 def explore(
@@ -220,13 +235,13 @@ def search(
     chooser: Strategy = counted or first
     limit = scenario.bound.schedules if schedules is None else schedules
     racy: set[str] = set()
-    known = endless = ended = 0
+    known = ended = 0
     over = False
     sim = Sim(*prepare(scenario), racy, "access" if then.sees_all() else granularity)
     if behind is not None:
         chooser = continued(sim.machine, behind, chooser)
     name = strategy if isinstance(strategy, str) else type(strategy).__name__
-    result = Exploration(scenario, name, seed, sim, racy, classes=counted)
+    result = Exploration(scenario=scenario, strategy=name, seed=seed, sim=sim, racy=racy, classes=counted)
     looks = Looks(result, progress)
     try:
         while result.schedules < limit:
@@ -235,14 +250,11 @@ def search(
             except SearchOver:
                 over = True
                 break
-            result.schedules += 1
+            result.add(sim)
             if len(racy) > known:
                 known = len(racy)
                 chooser.grown()
             ended = 0 if systematic is None else systematic.executions  # one that is interrupted does not count
-            account = Account.of(sim)
-            endless += account.ended
-            collect(result, account)
             if result.finding is None:
                 result.results = sim.results
             chose = first.turn() or name
@@ -262,7 +274,7 @@ def search(
     if systematic is not None:
         classes = ended - systematic.redundant
         expected = systematic.expected() if isinstance(systematic, Optimal) and not over else None
-        result.coverage = Coverage(over and not endless, classes, systematic.redundant, endless, expected)
+        result.coverage = Coverage(over and not result.endless, classes, systematic.redundant, result.endless, expected)
     looks.end()
     return result
 
@@ -298,13 +310,3 @@ def shorten(result: Exploration, sim: Sim) -> None:
         shortened, again = raw, replay(result.scenario, raw)
     again.deviations, again.token = shortened, token_of(result.scenario, shortened)
     result.outcome, result.results = again, again.results
-
-
-def collect(result: Exploration, account: Account) -> None:
-    """Add one execution to the totals."""
-    for site, count in account.sites.items():
-        result.sites[site] = result.sites.get(site, 0) + count
-    for note in account.notes:
-        result.notes[note] = result.notes.get(note, 0) + 1
-    result.points = max(result.points, account.points)
-    result.operations += account.operations

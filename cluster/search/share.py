@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from cluster.search.batch import Ran
-from cluster.search.explore import LOOK_S, Coverage, collect
+from cluster.search.explore import LOOK_S, Coverage
 from cluster.search.owner import Owner
 from cluster.search.sharetree import Node, split
 from cluster.search.trace import Event
@@ -74,11 +74,11 @@ class Shared(Owner):
         lanes: whose turn it is, the next one first. waiting: leaves that are in no lane yet, in the order in which they
             came. Invariant: each part of the tree that is not explored is in one of the two.
         sent: number of a batch -> its lane. done: its result.
-        executions, redundant: since there last were more points. endless: of all.
+        executions, redundant: since there last were more points.
     """
 
     def prepare(self) -> None:
-        self.number = self.endless = 0
+        self.number = 0
         self._anew()
 
     def _anew(self) -> None:
@@ -104,8 +104,9 @@ class Shared(Owner):
     def covered(self) -> Coverage:
         share = self.root.explored()
         expected = self.executions / share if self.root.left and share else None
-        over = not self.root.left and not self.endless
-        return Coverage(over, self.executions - self.redundant, self.redundant, self.endless, expected)
+        endless = self.result.endless
+        over = not self.root.left and not endless
+        return Coverage(over, self.executions - self.redundant, self.redundant, endless, expected)
 
     def _submit(self) -> None:
         """Send what is next, as far as it is likely to be needed."""
@@ -129,21 +130,20 @@ class Shared(Owner):
         lane, result = self.lanes[0], self.result
         explored = self.done.pop(lane.number)
         del self.sent[lane.number]
-        ran = explored.done.ran
         left = self.limit - result.schedules
-        if len(ran) > left:  # again, and only so many: then the last results are those of the last execution
+        if explored.done.schedules() > left:
+            # again, and only so many: then the last results are those of the last execution
             self._send(lane, left)
             return False
-        findings = {finding.at: finding for finding in explored.done.findings}
-        for turn, execution in enumerate(ran):
-            self._add(execution)
-            if execution.grown:
+        for ran in explored.done.ran:
+            self._add(ran)
+            if ran.grown:  # by the last execution
                 self._anew()
-            if turn in findings and self._ends(findings[turn]):
+            if ran.confirmed is not None and self._ends(ran.confirmed):
                 return True
         if result.finding is None:
             result.results = explored.done.results
-        if not ran or not ran[-1].grown:
+        if not any(ran.grown for ran in explored.done.ran):
             self._take(lane, explored)
         return not self.root.left or result.schedules >= self.limit
 
@@ -200,10 +200,8 @@ class Shared(Owner):
 
     def _add(self, ran: Ran) -> None:
         result = self.result
-        result.schedules += 1
-        self.executions += 1
-        self.redundant += bool(ran.lesson)
-        self.endless += ran.account.ended
-        collect(result, ran.account)
-        result.by[result.strategy] = result.by.get(result.strategy, 0) + 1
+        result.join(ran)
+        self.executions += ran.schedules
+        self.redundant += sum(map(bool, ran.lessons))
+        result.by[result.strategy] = result.by.get(result.strategy, 0) + ran.schedules
         result.racy.update(ran.grown)

@@ -17,12 +17,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from cluster.boot import prepare
 from cluster.search import SEARCHING, portfolio
 from cluster.search.batch import DONE, KNOWLEDGE, WALKS, Done, Job, Ran, Walks
 from cluster.search.classes import Classes
-from cluster.search.explore import LOOK_S, Exploration, Looks, Progress, collect, shorten
+from cluster.search.explore import LOOK_S, Exploration, Looks, Progress, shorten
 from cluster.search.owner import Owner
 from cluster.search.pool import Pool
 from cluster.search.share import LANES, Shared
@@ -65,7 +66,7 @@ def spread(job: Job, schedules: int, pool: Pool, progress: Progress | None = Non
     scenario = job.scenario
     racy: set[str] = set()
     sim = Sim(*prepare(scenario), racy, job.granularity)
-    result = Exploration(scenario, job.strategy, job.seed, sim, racy)
+    result = Exploration(scenario=scenario, strategy=job.strategy, seed=job.seed, sim=sim, racy=racy)
     owner = (Shared if job.strategy == "dpor" else Rounds)(job, schedules, pool, result)
     looks = Looks(result, progress)
     try:
@@ -142,24 +143,24 @@ class Rounds(Owner):
     def _is_over(self, walks: Walks, done: Done | None) -> bool:
         """Add the result of a batch. Has the search come to its end with it?"""
         assert done is not None
-        result = self.result
-        findings = {finding.at: finding for finding in done.findings}
-        for at, ran in enumerate(done.ran):
-            result.schedules += 1
-            self._add(walks.turns[at], ran)
-            if at in findings and self._ends(findings[at]):
+        turns = iter(walks.turns)
+        for ran in done.ran:
+            self._add(list(islice(turns, ran.schedules)), ran)
+            if ran.confirmed is not None and self._ends(ran.confirmed):
                 return True
-        if result.finding is None:
-            result.results = done.results
+        if self.result.finding is None:
+            self.result.results = done.results
         return False
 
-    def _add(self, turn: str, ran: Ran) -> None:
+    def _add(self, turns: list[str], ran: Ran) -> None:
+        """Add the result of executions that were these strategies' turns."""
         result = self.result
-        collect(result, ran.account)
-        result.by[turn] = result.by.get(turn, 0) + 1
+        result.join(ran)
         result.racy.update(ran.grown)
         assert result.classes is not None
-        new = result.classes.add(ran.number)
-        if turn != DEFAULT:
-            self.turns.credit(turn, new, ran.has_finding)
-            self._of(turn).learn(ran.lesson)
+        for at, (turn, known, lesson) in enumerate(zip(turns, ran.classes, ran.lessons, strict=True)):
+            result.by[turn] = result.by.get(turn, 0) + 1
+            new = result.classes.add(known)
+            if turn != DEFAULT:
+                self.turns.credit(turn, new, at in ran.findings)
+                self._of(turn).learn(lesson)

@@ -13,7 +13,6 @@ from cluster.search import portfolio
 from cluster.search.batch import DONE, JOB, KNOWLEDGE, WALKS, Confirmed, Done, Ran, Walks
 from cluster.search.beginning import Continue
 from cluster.search.classes import Classes
-from cluster.search.explore import Account
 from cluster.search.strategy import DEFAULT, Sampling, SearchOver, Stay, Strategy
 from cluster.search.subtree import Subtree
 from cluster.search.trace import Event
@@ -54,7 +53,7 @@ class Worker:
 
     def _walk(self, walks: Walks) -> Done:
         self._know(walks.knowledge)
-        done = Done([], [], {})
+        done = Done([], {})
         for at, turn in enumerate(walks.turns):
             lesson = None
             strategy = self.strategies[turn]
@@ -64,15 +63,16 @@ class Worker:
             finding = self._execute(classes, walks.racy)
             if isinstance(strategy, Sampling):
                 lesson = strategy.lesson()
-            grown = sorted(self.sim.racy.difference(walks.racy))
-            done.ran.append(Ran(Account.of(self.sim), classes.order.digest(), grown, finding is not None, lesson))
+            ran = self._add(done, walks.racy, finding)
+            ran.classes.append(classes.order.digest())
+            ran.lessons.append(lesson)
             if finding is not None and self._ends(done, finding):
                 break
         return done._replace(results=self.sim.results)
 
     def _explore(self, turn: Turn) -> Explored:
         """Go through a part of a tree, until there is a finding, there are more points, or it has been enough."""
-        done = Done([], [], {})
+        done = Done([], {})
         subtree = Subtree(turn.path, turn.explored, turn.others, turn.tree)
         subtree.trace.meet(processor.threads[0] for processor in self.sim.machine.processors if processor.threads)
         path: list[Event] = []
@@ -84,12 +84,11 @@ class Worker:
             except SearchOver:
                 break
             path = path or subtree.chosen()[: subtree.base]
-            grown = sorted(self.sim.racy.difference(turn.racy))
-            lesson = subtree.redundant > redundant
-            done.ran.append(Ran(Account.of(self.sim), 0, grown, finding is not None, lesson))
-            if (finding is not None and self._ends(done, finding)) or grown:
+            ran = self._add(done, turn.racy, finding)
+            ran.lessons.append(subtree.redundant > redundant)
+            if (finding is not None and self._ends(done, finding)) or ran.grown:
                 break
-            if len(done.ran) >= turn.budget:
+            if done.schedules() >= turn.budget:
                 stop = self._stop(subtree) if subtree.leave() else None
                 break
         return Explored(done._replace(results=self.sim.results), path, subtree.beyond, stop)
@@ -116,17 +115,28 @@ class Worker:
         self.sim.racy.update(racy)
         return self.sim.execute(strategy if self.first is None else Continue(self.first, strategy))
 
+    def _add(self, done: Done, racy: list[str], finding: Finding | None) -> Ran:
+        """Add the last execution to the result of a batch."""
+        if not done.ran or done.ran[-1].confirmed is not None:
+            done.ran.append(Ran())
+        ran = done.ran[-1]
+        if finding is not None:
+            ran.findings.append(ran.schedules)
+        ran.add(self.sim)
+        ran.grown |= self.sim.racy.difference(racy)
+        return ran
+
     def _ends(self, done: Done, finding: Finding) -> bool:
         """Note the finding of the last execution, if a recorded one has a finding, too. Does it surely end the search?
 
         Unexpected results end it only if the owner has none yet (owner.py).
         """
         unexpected = finding.kind == UNEXPECTED
-        if unexpected and done.findings:
+        if unexpected and len(done.ran) > 1:
             return False
         sim = self.sim
         again = replay(self.job.scenario, sim.deviations).finding
         if again is None:
             return False
-        done.findings.append(Confirmed(len(done.ran) - 1, finding, sim.deviations, sim.results))
+        done.ran[-1].confirmed = Confirmed(finding, sim.deviations, sim.results)
         return again.kind != UNEXPECTED and not unexpected

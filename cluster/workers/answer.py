@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from cluster.fuzz import trial
 from cluster.search import worker
 from cluster.search.batch import JOB
 from shared.errors import Infrastructure, ProjectBug, UserMistake
@@ -60,6 +59,8 @@ class Runs(Protocol):
 def _worker(setup: bytes) -> Runs:
     if JOB.is_of(setup):
         return worker.Worker(setup)
+    from cluster.fuzz import trial  # noqa: PLC0415 - a worker of a search begins sooner without it
+
     return trial.Worker.begun(setup)
 
 

@@ -20,7 +20,7 @@ import pytest
 from cluster.api import Program, choose
 from cluster.boot import prepare
 from cluster.search import SEARCHING, portfolio
-from cluster.search.batch import JOB, KNOWLEDGE, Job
+from cluster.search.batch import DONE, JOB, KNOWLEDGE, WALKS, Job, Walks
 from cluster.search.explore import Exploration, explore
 from cluster.search.near import Site
 from cluster.search.pool import Here
@@ -140,6 +140,16 @@ def test_results_that_are_not_expected_are_a_finding_and_the_search_goes_on(monk
     alone, other = here(given, 30), here(given, 30, 3, order=2)
     assert alone == other and alone["finding"]["kind"] == "unexpected-result"
     assert alone["schedules"] == 30 > alone["found_at"] > 1 and alone["notes"]["unexpected-result r"] > 1
+
+
+def test_a_batch_is_one_account_up_to_a_confirmed_finding_and_one_behind_it() -> None:
+    given = Job(mine("{finding: none, results: {r: 1}}"), "random", 3)
+    walks = Walks(1, ["random"] * 20, [], encode(KNOWLEDGE, {}))
+    first, rest = decode(DONE, Worker(given.setup()).run(encode(WALKS, walks))).ran
+    assert first.confirmed is not None and first.confirmed.seen.kind == "unexpected-result"
+    assert first.notes == {"unexpected-result r": 1} and first.findings == [first.schedules - 1]
+    assert rest.confirmed is None and rest.notes == {"unexpected-result r": len(rest.findings)}
+    assert first.schedules + rest.schedules == 20 == len(first.classes) + len(rest.classes)
 
 
 def test_the_first_finding_is_that_of_the_lowest_number_whatever_comes_first() -> None:
