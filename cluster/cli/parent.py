@@ -25,7 +25,6 @@ import os
 import select
 import shlex
 import signal
-import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -36,7 +35,8 @@ from typing import NoReturn
 from cluster import signals
 from cluster.cli.output import Output, complain, pasteable
 from cluster.live.elsewhere import left, stays
-from cluster.live.watch import Process, Watch, end_group, remedy, remove
+from cluster.live.listens import Port, listens
+from cluster.live.watch import GCS, Process, Watch, end_group, far_gcs, remedy, remove
 from shared.errors import Exit
 
 #: seconds after the driver's end in which a signal that has ended it may reach us, too
@@ -45,7 +45,6 @@ HEARD_S = 0.2
 PATIENCE_S, END_S = 20.0, 5.0
 #: before a signal is passed on, which the terminal may have sent to the child too: that comes first
 PASS_ON_S = 0.1
-CONNECT_S = 2.0
 PR_SET_PDEATHSIG = 1
 
 
@@ -132,6 +131,7 @@ class Driver:
     Attributes:
         pipe: from the child.
         started: all processes of the private Ray.
+        far: where GCS of the cluster listens, if it is on another host.
         others: pidfd, which is readable when it has ended -> a process of the private Ray, or of the cluster's.
         actors: process -> pidfd, of all that are on this computer; they have to end before their journals are read.
         folders: to be removed if the child cannot.
@@ -152,6 +152,7 @@ class Driver:
     pipe: int
     address: str | None
     started: list[Process] = field(default_factory=list)
+    far: Port | None = None
     others: dict[int, Process] = field(default_factory=dict)
     actors: dict[int, int] = field(default_factory=dict)
     folders: list[str] = field(default_factory=list)
@@ -185,7 +186,11 @@ class Driver:
             self._pass_on()
             ended = own in ready
             for fd in ready & set(self.others):
-                self._lose(fd)
+                os.close(fd)
+                self._lose(self.others.pop(fd))
+            if self.far is not None and self.far.is_dead(ready):
+                self._lose(far_gcs(self.far.address))
+                self.far = None
             if self.until is not None and monotonic() > self.until:
                 self.killed = True
                 os.kill(self.pid, signal.SIGKILL)
@@ -208,10 +213,8 @@ class Driver:
         """Has a signal of the user come? One that went to both may have ended the child first."""
         return self.asked or bool(select.select([self.bell[0]], [], [], HEARD_S)[0])
 
-    def _lose(self, fd: int) -> None:
+    def _lose(self, process: Process) -> None:
         """A process of Ray has died. (While Ray starts, the child may notice that itself, and start it once more.)"""
-        process = self.others.pop(fd)
-        os.close(fd)
         if self.lost is None and self.code is None:
             self.lost, self.until = process, monotonic() + PATIENCE_S
             if self.up:
@@ -233,6 +236,10 @@ class Driver:
         for fd in (self.pipe, own, self.bell[0], *self.others):
             poll.register(fd, select.POLLIN)
         times = [time for time in (self.until, None if self.ending else self.pass_on) if time is not None]
+        if self.far is not None:
+            times.append(self.far.due)
+            for fd in self.far.waits:
+                poll.register(fd, select.POLLOUT)
         limit = max(0.0, min(times) - monotonic()) * 1000 + 1 if times else None
         return {fd for fd, _ in poll.poll(limit)}
 
@@ -254,6 +261,8 @@ class Driver:
                 self.address = address
             case "joined", str(name), int(pid), str(first):
                 self._watches(Process(name, pid, first))
+            case "far", str(address):
+                self.far = Port(address)
             case "works", int(pid):
                 if pid in self.actors:  # (the number may be another process's by now)
                     os.close(self.actors.pop(pid))
@@ -266,7 +275,7 @@ class Driver:
             case ("up",):
                 self.up = True
             case ("over",):
-                self.up, self.lost, self.until, self.ending = False, None, None, True
+                self.up, self.far, self.lost, self.until, self.ending = False, None, None, None, True
                 for fd in self.others:
                     os.close(fd)
                 self.started, self.others = [], {}
@@ -316,12 +325,11 @@ class Driver:
             return self.lost.died(self.logs)
         if self.address is None:
             return f"Ray ended the driver (pid {self.pid}) and gave no reason; `uvmp doctor --ray` tries Ray alone"
-        host, _, port = self.address.rpartition(":")
-        try:
-            if host:  # else it is auto, and not known yet
-                socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
-        except (OSError, ValueError):
-            return f"Ray's control store, GCS, at {self.address} died; start the cluster again, then {what}"
+        gcs = self.address == "auto" or listens(self.address)  # (auto: it is not known yet)
+        if gcs is False:
+            return far_gcs(self.address).died(self.logs)
+        if gcs is None:
+            return f"{GCS}, at {self.address} has not answered for long; when it can be reached again, {what}"
         return (
             f"Ray ended the driver (pid {self.pid}): its node process, raylet, on {here} died, or {here} is not a node "
             f"of the cluster at {self.address}; `ray start --address {self.address}` adds a node, then {what}"

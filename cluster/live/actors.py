@@ -22,7 +22,6 @@ import functools
 import os
 import re
 import secrets
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,7 +32,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cluster import signals
 from cluster.live.hosts import Hosts, RayHost, hosts_of, places, still_there
-from cluster.live.watch import Died, Process, Watch, end_group, has_ended, process_of, remove
+from cluster.live.listens import listens
+from cluster.live.watch import (
+    GCS,
+    GCS_FIRST,
+    RAYLET,
+    Died,
+    Process,
+    Watch,
+    end_group,
+    far_gcs,
+    has_ended,
+    process_of,
+    remove,
+)
 from nodes.host.here import Here, sources, unlike
 from nodes.host.private import temporary
 from nodes.host.transport import DEFAULT, Kind
@@ -52,8 +64,8 @@ START_S = 5.0
 #: for an actor to end a run
 STOP_S = 10.0
 RETRY_AFTER_S = 5.0
-#: for Ray's control store to accept a connection, and for a host to answer what a dead actor has left there
-CONNECT_S, REMAINS_S = 2.0, 20.0
+#: for a host to answer what a dead actor has left there
+REMAINS_S = 20.0
 #: a socket's path has 107 bytes at most; Ray adds 64 to the name of its folder, or some more
 MAX_FOLDER = 40
 #: Ray lets everybody into its folder, which has its sockets and logs; so that folder is in one of ours
@@ -141,15 +153,17 @@ class Private:
         watch: who watches them from outside.
         processes: of the private Ray, with their names.
         joined: of the cluster's.
+        far: GCS of the cluster, if it is on another host.
     """
 
     #: what their programs are for
-    NAMES: ClassVar = {"gcs_server": "Ray's control store, GCS", "raylet": "Ray's node process, raylet"}
+    NAMES: ClassVar = {"gcs_server": GCS, "raylet": RAYLET}
 
     def __init__(self, watch: Watch):
         self.watch = watch
         self.processes: list[tuple[str, subprocess.Popen[bytes]]] = []
         self.joined: list[Process] = []
+        self.far: Process | None = None
 
     def join(self, ray: ModuleType) -> None:
         """The driver has connected to a cluster."""
@@ -161,12 +175,15 @@ class Private:
         for program, option, first in (
             ("raylet", f"--raylet_socket_name={node.raylet_socket_name}",
              f"`ray start --address {node.gcs_address}` starts it again"),
-            ("gcs_server", f"--gcs_server_port={port}", "start the cluster again"),
+            ("gcs_server", f"--gcs_server_port={port}", GCS_FIRST),
         ):  # fmt: skip
             pid = process_of(program, option) if program == "raylet" or host == node.node_ip_address else None
             if pid is not None:
                 self.joined.append(Process(self.NAMES[program], pid, first))
-                self.watch.tell("joined", *self.joined[-1])
+                self.watch.tell("joined", *self.joined[-1][:3])
+            elif program == "gcs_server":
+                self.far = far_gcs(node.gcs_address)
+                self.watch.tell("far", node.gcs_address)
 
     def start(
         self, popen: Callable[..., subprocess.Popen[bytes]], command: list[str], **options: object
@@ -189,6 +206,8 @@ class Private:
         """Raises: Infrastructure - a process has died."""
         dead = [Process(name, process.pid) for name, process in self.processes if process.poll() is not None]
         dead += [process for process in self.joined if has_ended(process.pid)]
+        if self.far is not None and listens(self.far.address) is False:
+            dead.append(self.far)
         if dead:
             raise Infrastructure(dead[0].died(self.watch.logs)) from None
 
@@ -488,11 +507,8 @@ class Actors:
 
         Raises: Infrastructure - Ray's control store does not answer, and Ray itself would wait for it for a minute.
         """
-        host, _, port = self.ray.get_runtime_context().gcs_address.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
-        except OSError:
-            raise Infrastructure("Ray's control store, GCS, does not answer") from None
+        if not listens(self.ray.get_runtime_context().gcs_address):
+            raise Infrastructure("Ray's control store, GCS, does not answer")
         return Hosts(self.ray, REMAINS_S)
 
     def dead(self) -> list[str]:

@@ -31,6 +31,7 @@ class Watch:
     born NAME PID    a process has been started, without which Ray does not work
     at HOST:PORT     the address of a cluster to which the driver has connected
     joined NAME PID FIRST  the same, of a cluster's Ray, which is not ours; what is to be done first if it dies
+    far HOST:PORT    GCS of a cluster is on another host
     works PID        an actor of this computer; it writes journals until it ends
     made FOLDER      a folder has been made, which is removed at the end
     keeps FOLDER     the logs of the run that begins are in this folder
@@ -44,7 +45,7 @@ class Watch:
     logs = ""
 
     def tell(
-        self, event: Literal["born", "at", "joined", "works", "made", "keeps", "up", "over"], *about: object
+        self, event: Literal["born", "at", "joined", "far", "works", "made", "keeps", "up", "over"], *about: object
     ) -> None:
         """One of these has happened."""
 
@@ -54,16 +55,23 @@ class Watch:
         self.tell("keeps", folder)
 
 
+#: what the programs are for without which Ray does not work, and what is to be done first if GCS of a cluster has died
+RAYLET, GCS, GCS_FIRST = "Ray's node process, raylet", "Ray's control store, GCS", "start the cluster again"
+
+
 class Process(NamedTuple):
-    """A process of this computer, without which Ray does not work.
+    """A process without which Ray does not work.
 
     Attributes:
+        pid: on this computer.
         first: what is to be done first if it has died; "": nothing.
+        address: where it listens, if it is on another host; "": it is on this computer.
     """
 
     name: str
     pid: int
     first: str = ""
+    address: str = ""
 
     def died(self, logs: str) -> str:
         """The message about its death.
@@ -72,7 +80,13 @@ class Process(NamedTuple):
             logs: as `remedy` takes it.
         """
         what = f"{self.first}, then {remedy(logs)}" if self.first else remedy(logs)
-        return f"{self.name} (pid {self.pid}) on {os.uname().nodename} died; {what}"
+        where = f", at {self.address}" if self.address else f" (pid {self.pid}) on {os.uname().nodename}"
+        return f"{self.name}{where} died; {what}"
+
+
+def far_gcs(address: str) -> Process:
+    """GCS of a cluster, on another host."""
+    return Process(GCS, 0, GCS_FIRST, address)
 
 
 def process_of(program: str, option: str) -> int | None:
