@@ -25,11 +25,11 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
 
 def looks(port: Port, times: int) -> list[bool]:
     """Whether it is dead, after each of some attempts to connect."""
-    found = []
+    dead = []
     for _ in range(times):
         ready = select.select([], port.waits, [], 0.05)[1]
-        found.append(port.is_dead(ready))
-    return found
+        dead.append(port.is_dead(ready))
+    return dead
 
 
 def address(server: socket.socket) -> str:
@@ -41,8 +41,8 @@ def test_it_is_dead_after_some_refusals_in_a_row(listener: socket.socket) -> Non
     port = Port(address(listener))
     assert not any(looks(port, PLENTY)) and listens.listens(port.address)
     listener.close()
-    found = looks(port, PLENTY)
-    assert found[-1] and not any(found[: REFUSALS - 1])
+    dead = looks(port, PLENTY)
+    assert dead[-1] and not any(dead[: REFUSALS - 1])
     assert listens.listens(port.address) is False
 
 
