@@ -53,7 +53,7 @@ class Thread(Context):
         waits: what it waits for, as (code, target), or None.
         enabled: it may perform the next operation of its machine, as an engine that runs several processors has found.
         waits_since: how many operations its node had admitted when that wait began, if the engine counts them.
-        glet: the greenlet it runs on, while it has one.
+        glet: the greenlet it runs on, while it has one; switch: in the simulator, which switches often, its method.
         asks: the operation that it has asked for at the point it stopped at, as `Pending` has it; None: it has waited
             or given way, and continues without one, or the strategy does not look at it.
         processor: the node it runs on, once that is built.
@@ -72,6 +72,7 @@ class Thread(Context):
         "processor",
         "starts_on",
         "state",
+        "switch",
         "waits",
         "waits_since",
     )
@@ -95,6 +96,7 @@ class Thread(Context):
         self.asks: tuple[str, int, tuple[object, ...]] | None = None
         self.state = RUNNING
         self.glet: greenlet | None = None
+        self.switch: Callable[..., object] | None = None
 
     @property
     def pending(self) -> Pending | None:
@@ -164,6 +166,8 @@ class Processor(Node):
         pending: interrupts raised and not yet taken, with their messages; raised: how many.
         k: number of operations performed on this CPU.
         events: how many kernel events were recorded here after operation `events_at`, if the engine counts them.
+        enabled: its contexts that may perform the next operation, as an engine that runs several processors has found.
+        counters: event counters of this CPU, by name, in such an engine.
     """
 
     kind = "cpu"
@@ -186,6 +190,8 @@ class Processor(Node):
         for messages in self.pending.values():
             messages.clear()
         self.k = self.events_at = self.events = self.raised = 0
+        self.enabled: list[Thread] = []
+        self.counters: dict[str, int] = {}
         self.tlb.switch(0)
 
     def note_event(self) -> None:

@@ -23,6 +23,9 @@ class Verdict(NamedTuple):
     delay: int
 
 
+NO_FAULT = Verdict("", "", "", 0)
+
+
 class Faults:
     """The faults of one device.
 
@@ -42,6 +45,8 @@ class Faults:
 
     def verdict(self, op: str, slot: int, npages: int) -> Verdict:
         """Of a request for `npages` slots or blocks."""
+        if not self.faults:
+            return NO_FAULT
         refused = error = maybe = ""
         delay = 0
         for at, fault in enumerate(self.faults):

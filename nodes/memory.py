@@ -94,8 +94,8 @@ class Memory(Node):
         ctx, by, n = last
         return f"{ctx} freed it in {by or 'user mode'}, its operation {n}"
 
-    def _end(self, ctx: str, obj: Struct, by: str, n: int) -> None:
-        self.ended[obj.id, self.heap[obj.id].gen] = ctx, by, n
+    def _end(self, obj: Struct, gen: int, end: End) -> None:
+        self.ended[obj.id, gen] = end
 
     def op_load(self, ctx: str, target: int, obj: Struct, field: str, slot: int, peek: bool = False) -> object:
         return self.inside(obj, slot).fields[slot - HEADER]
@@ -109,17 +109,20 @@ class Memory(Node):
         index = self.next_index.get(kind, self.shard)
         self.next_index[kind] = index + self.shards
         obj: Struct = KINDS[kind].at(index)
-        obj.rec = self.heap.add(obj.id, 0, [*KINDS[kind].defaults, *([None] * length)])
+        fields: list[object] = list(KINDS[kind].defaults)
+        if length:
+            fields += [None] * length
+        obj.rec = self.heap.add(obj.id, 0, fields)
         return obj
 
     def op_free(self, ctx: str, target: int, obj: Struct, by: str, n: int) -> None:
-        self.record(obj)
-        self._end(ctx, obj, by, n)
+        rec = self.record(obj)
+        self._end(obj, rec.gen, (ctx, by, n))
         self.heap.remove(obj.id)
 
     def op_renew(self, ctx: str, target: int, obj: Struct, by: str, n: int) -> int:
         rec = self.record(obj)
-        self._end(ctx, obj, by, n)
+        self._end(obj, rec.gen, (ctx, by, n))
         self.heap.renew(obj.id, rec.gen + 1, list(type(obj).defaults))
         return rec.gen
 

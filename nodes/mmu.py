@@ -347,10 +347,11 @@ class Mmu(Node):
         for page in stale:
             for sharer in self.cached.get(page, ()):
                 cpus.setdefault(sharer, []).append(list(page))
-        if cpus.keys() <= {cpu}:
-            if cpus:
+        own = cpus.get(cpu, [])
+        if not cpus or (own and len(cpus) == 1):
+            if own:
                 self._flushed(cpu, stale)
-            return [result, cpus.get(cpu, [])]
+            return [result, own]
         number = self.next_shootdown
         self.next_shootdown += 1
         self.shootdowns[number] = (ctx, cpus, [result, []])

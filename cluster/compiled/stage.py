@@ -9,6 +9,7 @@ nothing of descriptors and decorators. So in the copy
     open        a class of which interpreted code has subclasses says so;
     constants   what a module binds once, at its top, is Final: it cannot be bound again, and needs no look-up;
     quoted      annotations in the bodies of classes are texts, as `from __future__ import annotations` makes them;
+    records     a dataclass or a NamedTuple that is made all the time is a plain class with its `__init__` written out;
     wide        a field that is read again into an annotated variable has its declared type again: mypy believes that it
                 is still what it was when it was tested, but another context may have changed it.
 
@@ -47,12 +48,16 @@ OPEN = {
     "cluster/search/follow.py": ("Order",),
     "nodes/host/half.py": ("ProcessorPort",),
 }
-#: small objects that are made all the time: the last that was given up is used again. (They are not `acyclic`: Held
-#: leads to itself by way of a struct's owner, and mypyc's code for giving up an acyclic object deep inside others is
-#: wrong.)
+#: small objects that are made all the time: the last that was given up is used again. A dataclass or a NamedTuple among
+#: them is a plain class in the copy: nothing may compare or unpack it. (They are not `acyclic`: Held leads to itself by
+#: way of a struct's owner, and mypyc's code for giving up an acyclic object deep inside others is wrong.)
 REUSED = {
     "shared/port/port.py": ("Held",),
     "shared/locks/table.py": ("Claim",),
+    "shared/uvm/amap.py": ("Aref",),
+    "shared/uvm/fault.py": ("Fault",),
+    "shared/uvm/fault_i.py": ("UvmFaultinfo",),
+    "nodes/io.py": ("Request",),
     "shared/detectors/race.py": ("Past", "Access", "Where"),
 }
 #: the roots of all structs, which have no fields
@@ -162,10 +167,18 @@ class Edits:
         at = self.starts[min([node.lineno, *(decorator.lineno for decorator in decorators)]) - 1]
         self.changes.append((at, at, text))
 
-    def above(self, node: ast.stmt, text: str) -> None:
-        """Put a line into the empty line above a statement."""
-        at = self.starts[node.lineno - 2]
-        assert self.bytes[at : self.starts[node.lineno - 1]] == b"\n"
+    def above(self, node: ast.ClassDef, text: str) -> None:
+        """Put a line into the empty line above a class and its decorators."""
+        self._fill(min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1, text)
+
+    def below(self, node: ast.ClassDef, text: str) -> None:
+        """Put a line into the empty line below a class."""
+        assert node.end_lineno is not None
+        self._fill(node.end_lineno + 1, text)
+
+    def _fill(self, line: int, text: str) -> None:
+        at = self.starts[line - 1]
+        assert self.bytes[at : self.starts[line]] == b"\n"
         self.changes.append((at, at, text))
 
     def behind(self, node: ast.stmt, text: str) -> None:
@@ -210,6 +223,7 @@ class Stage:
                     edits.above(node, "@mypyc_attr(allow_interpreted_subclasses=True)")
                     imports.append("from mypy_extensions import mypyc_attr")
                 elif node.name in REUSED.get(name, ()):
+                    _record(edits, node)
                     edits.above(node, "@mypyc_attr(free_list_len=1)")
                     imports.append("from mypy_extensions import mypyc_attr")
                 if any(isinstance(base, ast.Name) and base.id in self.structs for base in node.bases):
@@ -349,6 +363,28 @@ def _wide(edits: Edits) -> None:
                 struct = node.value.value if isinstance(node.value, ast.Attribute) else None
                 if isinstance(struct, ast.Name):
                     edits.replace(struct, f"({struct.id}__wide := {struct.id})")
+
+
+def _record(edits: Edits, node: ast.ClassDef) -> None:
+    """Make a dataclass or a NamedTuple a plain class. (mypyc makes objects of these by way of interpreted code.)"""
+    named = [ast.unparse(base) for base in node.bases] == ["NamedTuple"]
+    if not named and not _calls(next(iter(node.decorator_list), None), ("dataclass",)):
+        return
+    args, body = ["self"], []
+    for field in node.body:
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            name, default = field.target.id, "" if field.value is None else f" = {ast.unparse(field.value)}"
+            edits.changes.append((edits.span(field.annotation)[1], edits.span(field)[1], ""))
+            if not _calls(field.value, ("field",)):
+                args.append(f"{name}: {ast.unparse(field.annotation)}{default}")
+                body.append(f"self.{name} = {name}")
+    if named:
+        first, last = edits.span(node.bases[0])
+    else:
+        first, last = edits.span(node.decorator_list[0])
+        first -= len("@")
+    edits.changes.append((first, last, ""))
+    edits.below(node, f"    def __init__({', '.join(args)}) -> None: {'; '.join(body)}")
 
 
 def _quoted(edits: Edits, node: ast.ClassDef) -> None:

@@ -212,8 +212,9 @@ APART = ("nodes/host",)
 NUMBERING = 1
 #: version of the kernel -> those before it on which a schedule means the same, as tests/scenarios/before.txt shows
 SAME: dict[str, tuple[str, ...]] = {
-    "88adeb47": (
-        "0af08038", "bf0a49be", "6acb7528", "4228fff6", "041de1f3", "1a0c8dea", "036f5629", "9b071401", "24162bc8",
+    "99b13281": (
+        "88adeb47", "0af08038", "bf0a49be", "6acb7528", "4228fff6", "041de1f3", "1a0c8dea", "036f5629", "9b071401",
+        "24162bc8",
     )
 }  # fmt: skip
 

@@ -207,7 +207,7 @@ class Look:
             if isinstance(value, Array) and heap.get(value.id) is not None:
                 for at, element in enumerate(Structs(heap).array(value)):
                     report.elements[f"{key}[{at}]"] = shown(type(value).kind_name, "[]", plain(element))
-        counters = self.session.machine.sim.execution.cpu_stats.values()
+        counters = [processor.counters for processor in self.session.machine.sim.machine.processors]
         if kind_name == "uvmexp":
             for key in kind.fields:
                 if any(key in counts for counts in counters):

@@ -150,8 +150,8 @@ class Sim(Scheduling):
         finally:
             here.pop()
         execution.catch_up()
-        for counters in execution.cpu_stats.values():
-            for name, count in counters.items():
+        for processor in self.machine.processors:
+            for name, count in processor.counters.items():
                 self.counters[name] = self.counters.get(name, 0) + count
         if self.crash is not None:
             raise self.crash
@@ -172,8 +172,8 @@ class Sim(Scheduling):
             self.finding = no_end(self.machine.state(self.heap), of_operations(self.limit))
         self.dead = True
         for thread in self.threads.values():
-            if thread.glet is not None:
-                thread.glet.switch()  # to its end: `_go` raises PortDead there (faster than `throw`)
+            if thread.switch is not None:
+                thread.switch()  # to its end: `_go` raises PortDead there (faster than `throw`)
 
     def _servers(self) -> dict[str, Server]:
         """Of each kind of operation for which there is one node alone: that node, with its method as it is now."""
@@ -392,11 +392,7 @@ class Sim(Scheduling):
                 self.race.interrupts(thread.name, thread.cpu)
 
     def stats(self) -> dict[str, int]:
-        cpu = self.cur.cpu
-        counters = self.execution.cpu_stats.get(cpu)
-        if counters is None:
-            counters = self.execution.cpu_stats[cpu] = {}
-        return counters
+        return self.thread.processor.counters
 
     def accessed(self, proc: int, va: int, write: bool, value: int, frame: int) -> None:
         if self.execution.oracle is not None:

@@ -81,14 +81,13 @@ class Execution:
         last: place, in fixed order, of the context that the strategy chose last instead of the current one.
         ended: it has had all operations that it may have.
         abandoned: its strategy has given it up.
-        enabled: contexts that may continue, in fixed order; choices: of them, by processor.
+        enabled: contexts that may continue, in fixed order.
         deviations: from the default schedule, each as `packed` makes it.
-        cpu_stats: event counters of each CPU.
     """
 
     __slots__ = (
-        "abandoned", "asked", "changed", "choices", "count_at", "cpu_stats", "detailed", "deviations", "enabled",
-        "ended", "everywhere", "hub", "last", "operations", "oracle", "patient", "points", "quiet", "strategy", "watch",
+        "abandoned", "asked", "changed", "count_at", "detailed", "deviations", "enabled", "ended",
+        "everywhere", "hub", "last", "operations", "oracle", "patient", "points", "quiet", "strategy", "watch",
     )  # fmt: skip
 
     def __init__(self, strategy: Strategy, processors: list[Processor], limit: int, recorded: bool):
@@ -102,9 +101,7 @@ class Execution:
         self.last = -1
         self.ended = self.abandoned = False
         self.enabled: list[Thread] = []
-        self.choices: dict[str, list[Thread]] = {processor.name: [] for processor in processors}
         self.deviations: list[int] = []
-        self.cpu_stats: dict[str, dict[str, int]] = {}
 
     def catch_up(self) -> None:
         """Tell a patient strategy at how many points it was not asked."""
@@ -115,7 +112,7 @@ class Execution:
     def who_can(self) -> list[Thread]:
         """The contexts that may continue, in fixed order; asks only the processors where something has changed."""
         for processor in self.changed:
-            before, now = self.choices[processor.name], processor.choices()
+            before, now = processor.enabled, processor.choices()
             if before != now:
                 for thread in before:
                     thread.enabled = False
@@ -123,7 +120,7 @@ class Execution:
                 for thread in now:
                     thread.enabled = True
                     self.enabled.insert(self._place(thread.order), thread)
-                self.choices[processor.name] = now
+                processor.enabled = now
         self.changed.clear()
         return self.enabled
 
@@ -315,11 +312,11 @@ class Scheduling(ThinnedHeap):
             hub.switch()
         else:
             self._begin(thread)
-            if thread.glet is None:
-                thread.glet = self.pool.pop() if self.pool else greenlet(_run_jobs, hub)
-                thread.glet.switch([(self, thread)])
+            if thread.switch is None:
+                thread.switch = (self.pool.pop() if self.pool else greenlet(_run_jobs, hub)).switch
+                thread.switch([(self, thread)])
             elif thread is not caller:
-                thread.glet.switch()
+                thread.switch()
         if self.dead and getcurrent() is not hub:
             raise PortDead
 
@@ -341,14 +338,14 @@ def _run_jobs(job: list[tuple[Scheduling, Thread]]) -> None:
     del hub
     while True:
         sim, thread = job.pop()
-        go, following = sim.execution.hub, sim._body(thread)
+        go, following = sim.execution.hub.switch, sim._body(thread)
         while following is not None:
             sim._begin(following)
-            if following.glet is not None:
-                go = following.glet
+            if following.switch is not None:
+                go = following.switch
                 break
-            following.glet = getcurrent()
+            following.switch = getcurrent().switch
             following = sim._body(following)
         sim.pool.append(getcurrent())
         del sim, thread, following
-        job = go.switch()
+        job = go()

@@ -94,7 +94,7 @@ class ProcessorPort(Port):
             pass
         except BaseException as error:
             self.crash = self.failed(error)
-        thread.glet = None
+        thread.glet = thread.switch = None
         return successor
 
     def _ended(self, thread: Thread) -> None:

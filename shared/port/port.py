@@ -130,9 +130,13 @@ class Context:
 
     def drops(self, key: int) -> None:
         """It does not hold the lock with this key any more."""
-        for at in range(len(self.held) - 1, -1, -1):
-            if self.held[at].key == key:
-                self.held.pop(at)
+        held = self.held
+        if len(held) == 1 and held[0].key == key:  # mostly
+            held.clear()
+            return
+        for at in range(len(held) - 1, -1, -1):
+            if held[at].key == key:
+                held.pop(at)
                 return
 
     def held_as_text(self) -> list[dict[str, str]]:

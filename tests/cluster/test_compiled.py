@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import json
 import os
@@ -11,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -413,6 +414,37 @@ def test_classes_that_are_open_or_reused_are_where_the_tables_say() -> None:
         for name, classes in table.items():
             body = ast.parse((ROOT / name).read_bytes()).body
             assert set(classes) <= {node.name for node in body if isinstance(node, ast.ClassDef)}, name
+
+
+def test_a_reused_record_is_made_as_its_declaration_says(staged: Path) -> None:
+    """A dataclass or a NamedTuple is a plain class in the copy: it takes the same arguments, and keeps each."""
+
+    def declared(file: Path, name: str) -> type[Any]:
+        tree = ast.parse(file.read_bytes())
+        (node,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
+        names: dict[str, Any] = {**vars(dataclasses), "NamedTuple": NamedTuple}
+        names["mypyc_attr"] = lambda **said: lambda class_: class_
+        future = ast.parse("from __future__ import annotations").body
+        exec(compile(ast.Module([*future, node], []), str(file), "exec"), names)
+        made: type[Any] = names[name]
+        return made
+
+    records = 0
+    for name, classes in REUSED.items():
+        for class_ in classes:
+            plain, written = declared(ROOT / name, class_), declared(staged / name, class_)
+            if not (dataclasses.is_dataclass(plain) or issubclass(plain, tuple)):
+                continue
+            records += 1
+            wanted, given = inspect.signature(plain).parameters, inspect.signature(written).parameters
+            assert [(key, part.default) for key, part in wanted.items()] == [
+                (key, part.default) for key, part in given.items()
+            ], f"{name}: {class_}"
+            for args in (range(len(wanted)), range(sum(part.default is part.empty for part in wanted.values()))):
+                made, copied = plain(*args), written(*args)
+                assert {key: getattr(made, key) for key in wanted} == {key: getattr(copied, key) for key in wanted}
+                assert not isinstance(copied, tuple) and not dataclasses.is_dataclass(copied)
+    assert records
 
 
 # -- which form runs ------------------------------------------------------------------
