@@ -82,13 +82,16 @@ def collect(folder: Path, cluster: Cluster, run: str = "") -> Iterator[Fetched]:
     """Fetch the missing journals, as far as possible.
 
     Args:
-        run: its identity; "": as the folder says.
+        run: its identity, if its driver asks: actors that have not ended, because they are stopped, are killed; "": as
+            the folder says, and the run may go on.
 
     Raises: UserMistake - it is not the folder of a run; OSError - the disk is full.
     """
-    run, there = run or _identity(folder), places(folder)
+    given_up, run, there = bool(run), run or _identity(folder), places(folder)
     for node, place in list(there.items()):
         try:
+            if given_up:
+                _end(run, node, place, cluster)
             size, host = _fetch(folder, run, node, place, cluster)
         except ProjectBug as wrong:
             yield Fetched(node, place.host, 0, wrong)
@@ -118,6 +121,13 @@ def discard(journals: Iterable[tuple[str, Place]], cluster: Cluster) -> list[tup
         if not removed:
             left.append((node, place))
     return left
+
+
+def _end(run: str, node: str, place: Place, cluster: Cluster) -> None:
+    """Kill the actor that writes the journal of a node, if it is still there."""
+    for host in _hosts(place, cluster):
+        with suppress(ProjectBug):
+            cluster.ask(host, remains.end, PurePosixPath(place.path).parent.name, node, run)
 
 
 def _hosts(place: Place, cluster: Cluster) -> list[RayHost]:

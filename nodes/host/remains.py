@@ -11,10 +11,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from time import monotonic, sleep
+from typing import BinaryIO
 
 from shared.errors import Infrastructure, LogIncomplete
 from shared.journal.runfile import SUFFIX
@@ -38,18 +42,24 @@ def piece(folder: str, node: str, offset: int) -> bytes:
 
     Raises: LogIncomplete - there is none; Infrastructure - the run goes on.
     """
-    path = _path(folder, node)
-    try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
-            about = os.fstat(stream.fileno())
-            if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
-                raise LogIncomplete(f"{path} is not a journal of ours")
-            if offset == 0:
-                _refuse_running(stream.readline(CHUNK_BYTES))
-            stream.seek(offset)
-            return encode(CHUNK, stream.read(CHUNK_BYTES))
-    except OSError as wrong:
-        raise LogIncomplete(f"{path}: {reason(wrong)}") from None
+    with _opened(_path(folder, node)) as stream:
+        if offset == 0:
+            _refuse_running(_writer(stream))
+        stream.seek(offset)
+        return encode(CHUNK, stream.read(CHUNK_BYTES))
+
+
+def end(folder: str, node: str, run: str) -> None:
+    """Kill the actor that writes this journal of a run: its driver has given it up, but it may be a stopped process.
+
+    Raises: LogIncomplete - there is no journal.
+    """
+    with _opened(_path(folder, node)) as stream, suppress(OSError):
+        pid = _writer(stream, run)
+        about = os.fstat(stream.fileno())
+        # (the number may be another actor's by now, which has another file open)
+        if is_actor(pid) and any(os.path.samestat(entry.stat(), about) for entry in os.scandir(f"/proc/{pid}/fd")):
+            os.kill(pid, signal.SIGKILL)
 
 
 def remove(folder: str, node: str) -> None:
@@ -62,6 +72,22 @@ def remove(folder: str, node: str) -> None:
         path.unlink()
         if not any(path.parent.iterdir()):
             path.parent.rmdir()
+    except OSError as wrong:
+        raise LogIncomplete(f"{path}: {reason(wrong)}") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A journal, to be read.
+
+    Raises: LogIncomplete - there is none.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as stream:
+            about = os.fstat(stream.fileno())
+            if not stat.S_ISREG(about.st_mode) or about.st_uid != os.geteuid():
+                raise LogIncomplete(f"{path} is not a journal of ours")
+            yield stream
     except OSError as wrong:
         raise LogIncomplete(f"{path}: {reason(wrong)}") from None
 
@@ -79,12 +105,17 @@ def _path(folder: str, node: str) -> Path:
     return there / f"{node}{SUFFIX}"
 
 
-def _refuse_running(header: bytes) -> None:
-    """Raises: Infrastructure - the actor that writes this journal lives, and does not end within ENDS_S."""
+def _writer(journal: BinaryIO, run: str | None = None) -> int:
+    """The process that writes a journal, by its header; 0: it does not say so, or is of another run than `run`."""
     try:
-        pid = int(json.loads(header)["pid"])
+        header = json.loads(journal.readline(CHUNK_BYTES))
+        return int(header["pid"]) if run in (None, header["run"]) else 0
     except (ValueError, TypeError, LookupError, RecursionError):
-        return
+        return 0
+
+
+def _refuse_running(pid: int) -> None:
+    """Raises: Infrastructure - this actor, which writes a journal, lives, and does not end within ENDS_S."""
     until = monotonic() + ENDS_S
     while is_actor(pid):
         if monotonic() > until:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -175,6 +176,37 @@ def test_of_a_run_that_goes_on_nothing_is_taken(played: Played, monkeypatch: pyt
     monkeypatch.setattr(Path, "read_bytes", lambda path: b"ray::NodeActor" if "cmdline" in str(path) else read(path))
     with pytest.raises(Infrastructure, match=f"the run continues: process {os.getpid()} writes"):
         played.ask(FAR, remains.piece, THERE, "memory", 0)
+
+
+@pytest.mark.parametrize(("asks", "opens"), [("driver", "memory"), ("driver", "cpu1"), ("command", "memory")])
+def test_a_stopped_actor_is_killed_if_its_driver_asks(
+    asks: str, opens: str, played: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing ends it while it is stopped, and its journal would stay. A process that has another journal open, as the
+    number may mean now, goes on, and so does an actor of which `uvmp collect` does not know that its run has ended."""
+    monkeypatch.setattr(remains, "ENDS_S", 2.0 if (asks, opens) == ("driver", "memory") else 0.1)
+    run, file = tmp_path / "run", played.far / THERE / "memory.uvmp.jsonl"
+    with (
+        open(file.with_name(f"{opens}.uvmp.jsonl"), "rb") as opened,
+        subprocess.Popen(["ray::NodeActor", "600"], executable="/bin/sleep", stdin=opened) as actor,
+    ):
+        try:
+            actor.send_signal(signal.SIGSTOP)
+            header, rest = file.read_bytes().split(b"\n", 1)
+            with open(file, "r+b") as journal:
+                journal.write(json.dumps(json.loads(header) | {"pid": actor.pid}).encode() + b"\n" + rest)
+            identity = (
+                json.loads((run / "scenario.json").read_text(encoding="utf-8"))["run"] if asks == "driver" else ""
+            )
+            done = {journal.node: journal.failed for journal in collect(run, played, identity)}
+            assert done["cpu1"] is None
+            if (asks, opens) == ("driver", "memory"):
+                assert done["memory"] is None and actor.wait() == -signal.SIGKILL and not places(run)
+            else:
+                assert f"the run continues: process {actor.pid} writes its journals" in str(done["memory"])
+                assert actor.poll() is None and list(places(run)) == ["memory"]
+        finally:
+            actor.kill()
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,12 @@ fault actor b "$ACTOR"
 left actor ray
 resume actor
 
+say stopped on a $run --out /tmp/test/stopped & midst /tmp/test/stopped/memory.uvmp.jsonl
+on b kill -STOP $(on b pgrep -n -f "$ACTOR"); wait $!
+gone stopped b "$ACTOR"
+left stopped ray
+resume stopped
+
 say unkept on a $run & midst '/tmp/uvmp-*/run1/memory.uvmp.jsonl'; kills b "$ACTOR"; wait $!
 left unkept ray
 
@@ -140,9 +146,9 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 #: what was left by runs of which something died, after which the cluster goes on, or is stopped
-STAYS = ["short", "actor", "unkept", "survived", "unkept-survived", "unkept-driver"]
+STAYS = ["short", "actor", "stopped", "unkept", "survived", "unkept-survived", "unkept-driver"]
 STOPPED = ["cut", "far-raylet", "raylet", "gcs", "far-gcs", "end"]
-DIED = ["actor", "cut", "far-raylet", "raylet", "gcs", "far-gcs"]
+DIED = ["actor", "stopped", "cut", "far-raylet", "raylet", "gcs", "far-gcs"]
 COLLECT = "`uvmp collect /tmp/test/{0}` fetches the journals that stay on host-b, then "
 RESUME = "`uvmp run --resume /tmp/test/{0}` continues the run"
 START = "`ray start --address 10.9.0.1:6379` starts it again, then "
@@ -169,6 +175,7 @@ def test_a_link_that_is_cut_for_eight_seconds_ends_no_run(output: dict[str, str]
     ("name", "why"),
     [
         ("actor", rf"{CPU1}died: [^;]*; {RESUME}"),
+        ("stopped", rf"{CPU1}has not answered for 60 s; {RESUME}"),
         ("unkept", rf"{CPU1}died: [^;]*; run the command again; `--survive N` lets a run survive N deaths of actors"),
         ("unkept-driver", r"the driver \(pid \d+\) on host-a was killed by signal 9; [^;]*; run the command again"),
         ("cut", rf"{CPU1}(?:died: [^;]*|has not answered for 60 s|cannot be reached: [^;]*); {COLLECT}{RESUME}"),
@@ -189,7 +196,7 @@ def test_nothing_that_was_written_is_lost(name: str, output: dict[str, str]) -> 
     """All journals are there, if necessary after `uvmp collect`, and the whole run begins with all that they have."""
     assert output[f"{name}-collected"].endswith("exit 0\n"), output[f"{name}-collected"]
     gone = [section for key, section in output.items() if key.startswith(f"{name}-gone-")]
-    assert gone == ["exit 0\n"] * {"actor": 0, "cut": 1, "far-raylet": 1}.get(name, 2)
+    assert gone == ["exit 0\n"] * {"actor": 0, "stopped": 1, "cut": 1, "far-raylet": 1}.get(name, 2)
     kept = re.findall(r"^(\w+): (\d+) operations left, (\d+) kept$", output[f"{name}-kept"], re.MULTILINE)
     assert len(kept) == 8 and all(left == same for _, left, same in kept), kept
     counts = {node: int(left) for node, left, _ in kept}
