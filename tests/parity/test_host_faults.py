@@ -41,6 +41,10 @@ stop() { both ray stop --force >/dev/null 2>&1; both rm -rf /tmp/ray; left $1 no
 left() { for host in a b; do say $1-left-$host on $host python -m tests.parity.left /tmp/test/$2.json; done; }
 # JOURNAL [HOST]: a run has begun that has this journal, and has performed some operations
 midst() { LIMIT=30 on ${2:-a} bash -c 'until [ "$(cat $0 2>/dev/null | wc -l)" -gt 2000 ]; do sleep .05; done' "$1"; }
+# HOST: reset the connections over which actors of other hosts reach its actors (Ray listens at all addresses of a host)
+breaks() {
+    for port in $(on $1 ss -Hltnp | awk '/ray::NodeActor/ && $4 ~ /^10[.]9/ {sub(".*:", "", $4); print $4}'); do
+        on $1 ss -HK sport = :$port; done; }
 kills() { on $1 kill -9 $(on $1 pgrep -n -f "$2"); }
 # NAME HOST PROCESS [DRIVER]: a process is killed in the midst of a run that is kept; the driver is on host a, or DRIVER
 fault() {
@@ -64,6 +68,11 @@ cluster
 say short on b $run --out /tmp/test/short & midst /tmp/test/short/memory.uvmp.jsonl b
 ip link set to-b down; sleep 8; ip link set to-b up; wait $!
 left short ray
+
+say broken on a $run --out /tmp/test/broken & midst /tmp/test/broken/memory.uvmp.jsonl
+broken=$(for _ in $(seq 10); do breaks a; breaks b; done 2>&1); wait $!
+say breaks echo "$broken"
+left broken ray
 
 fault actor b "$ACTOR"
 left actor ray
@@ -146,7 +155,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 #: what was left by runs of which something died, after which the cluster goes on, or is stopped
-STAYS = ["short", "actor", "stopped", "unkept", "survived", "unkept-survived", "unkept-driver"]
+STAYS = ["short", "broken", "actor", "stopped", "unkept", "survived", "unkept-survived", "unkept-driver"]
 STOPPED = ["cut", "far-raylet", "raylet", "gcs", "far-gcs", "end"]
 DIED = ["actor", "stopped", "cut", "far-raylet", "raylet", "gcs", "far-gcs"]
 COLLECT = "`uvmp collect /tmp/test/{0}` fetches the journals that stay on host-b, then "
@@ -169,6 +178,14 @@ def test_a_link_that_is_cut_for_eight_seconds_ends_no_run(output: dict[str, str]
     """
     ran = re.search(r"operations in ([\d.]+) s\ndigest \w+\n *equal in sim\n", output["short"])
     assert ran is not None and float(ran[1]) > 8 and output["short"].endswith("exit 0\n"), output["short"]
+
+
+def test_connections_that_are_reset_again_and_again_end_no_run(output: dict[str, str]) -> None:
+    """Both hosts live and connect anew; what was under way arrives once."""
+    if "not supported" in output["breaks"]:
+        pytest.skip("the kernel does not destroy sockets")
+    assert output["breaks"].count("ESTAB") > 10, output["breaks"]
+    assert "equal in sim\n" in output["broken"] and output["broken"].endswith("exit 0\n"), output["broken"]
 
 
 @pytest.mark.parametrize(
