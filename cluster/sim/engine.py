@@ -194,6 +194,7 @@ class Sim(Scheduling):
         chooser = strategy.chooser()
         self.every_access = self.always or chooser.detailed()
         self.fast, self.looks = not record and not self.every_access, chooser.looks()
+        self._look_at_racy()
         managers = self.machine.lock_managers
         self.manager = managers[0] if not record and self.patch is None and len(managers) == 1 else None
         execution = Execution(chooser, self.machine.processors, self.limit, record)

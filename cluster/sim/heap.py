@@ -45,6 +45,7 @@ class ThinnedHeap(ProcessorPort):
 
     Attributes:
         every_access: that is so now.
+        calm: the mark of each field that has been found not racy; another mark as soon as others are racy (`known`).
         grants: of a lock, to each context.
         heap: of all shards.
         fast: the execution is not recorded, and may pass over points.
@@ -57,6 +58,7 @@ class ThinnedHeap(ProcessorPort):
         super().__init__(machine.scenario, machine.threads)
         self.machine, self.booting, self.racy, self.always = machine, booting, racy, always
         self.every_access = always
+        self.calm, self.known = object(), set(racy)
         self.grants = {name: Grant(name, None) for name in machine.threads}
         self.heap = Heap()
         self.guards = Guards(self.heap)
@@ -77,11 +79,23 @@ class ThinnedHeap(ProcessorPort):
                 memory.frames = frames
         self.heap = self.guards.heap = heap
 
+    def _look_at_racy(self) -> None:
+        """Other fields may be racy than before: what was found of fields does not hold any more."""
+        if self.racy != self.known:
+            self.calm, self.known = object(), self.racy.copy()
+
+    def _calm(self, field: FieldBase) -> bool:
+        """Is the field not racy? Asked once for each field; its mark says so from then on."""
+        if field.key in self.racy:
+            return False
+        field.calm = self.calm
+        return True
+
     def load(self, obj: Struct, field: FieldBase, slot: int) -> Value:
         ctx, rec = self.cur, obj.rec
         if self.fast and rec is not None and rec.gen == obj.gen and rec.home is self.heap:
             at = slot - HEADER
-            if field.key not in self.racy and (not field.indexed or at < len(rec.fields)):
+            if (field.calm is self.calm or self._calm(field)) and (not field.indexed or at < len(rec.fields)):
                 if rec.owner is ctx:
                     ctx.n += 1
                     return rec.fields[at]
@@ -104,7 +118,7 @@ class ThinnedHeap(ProcessorPort):
         ctx, rec = self.cur, obj.rec
         if self.fast and rec is not None and rec.gen == obj.gen and rec.home is self.heap:
             at = slot - HEADER
-            if field.key not in self.racy and (not field.indexed or at < len(rec.fields)):
+            if (field.calm is self.calm or self._calm(field)) and (not field.indexed or at < len(rec.fields)):
                 private = rec.owner is ctx
                 if private or field.const or (not field.hint and self.guards.guarded(ctx, obj, field, True)):
                     ctx.n += 1
@@ -150,6 +164,7 @@ class ThinnedHeap(ProcessorPort):
         racy = hint or field.key in self.racy
         if not private and not guarded and not racy:
             self.racy.add(field.key)
+            self._look_at_racy()
             racy = True
         if self.every_access or not (guarded and (private or not racy)):
             self.point(code, obj.id, (obj, field.name, slot, last) if self.looks else ())

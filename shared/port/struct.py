@@ -112,9 +112,11 @@ class FieldBase:
         own_lock: number of the lone lock of the same struct that guards it, or -1.
         indexed: it is an element of an array, which may not be there.
         const: its mode is "const".
+        calm: the mark of the engine that has last found the field not racy (cluster/sim/heap.py).
     """
 
     __slots__ = (
+        "calm",
         "const",
         "hint",
         "indexed",
@@ -146,6 +148,7 @@ class FieldBase:
         self.write_any: list[Guard] = []
         self.own_lock = -1
         self.const, self.indexed = marking == "const", False
+        self.calm: object = None
 
     def is_hint(self, guarded: bool) -> bool:
         """Is this an access that needs no guard? Of such accesses only two writes can race.

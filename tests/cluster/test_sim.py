@@ -636,6 +636,26 @@ def test_a_field_seen_unguarded_once_is_a_scheduling_point_from_then_on() -> Non
     assert toy.sim.points > before
 
 
+def test_a_field_seen_unguarded_is_a_scheduling_point_in_the_same_execution() -> None:
+    points = []
+
+    def guarded() -> None:
+        THING.lk.lock()
+        before = toy.sim.points
+        THING.v = 1
+        points.append(toy.sim.points - before)
+        THING.lk.unlock()
+
+    def body() -> None:
+        guarded()
+        THING.v = 2
+        guarded()
+
+    toy = Toy(make_structs, {"A": (0, body)}, {"race": "off"})
+    toy.run()
+    assert points == [0, 1]
+
+
 def test_an_event_counter_is_no_operation() -> None:
     def body() -> None:
         THING.count += 2
