@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from cluster.cli.options import (
     new_folder,
     refuse_live_options,
 )
-from cluster.cli.output import Output
+from cluster.cli.output import Output, pasteable
 from cluster.cli.schedules import schedule_of
 from cluster.runs.clock import Clock
 from cluster.runs.folder import keep, write_live
@@ -55,7 +56,11 @@ def command(asked: ReplayOptions) -> int:
     chosen = schedule.chosen
     if asked.live and (schedule.cut or schedule.late is not None):
         what = "a session" if schedule.late is None else "the run"
-        raise UserMistake(f"{what} was ended here while contexts could go on; only sim can stop there", field="--live")
+        resume = pasteable(shlex.join(["uvmp", "run", "--resume", asked.what, "--engine", "live"]))
+        raise UserMistake(
+            f"{what} was ended here while contexts could go on, and only sim can stop there; to continue: {resume}",
+            field="--live",
+        )
     if asked.expect:
         must_expect_something(chosen.scenario)
     folder = new_folder(asked.out)

@@ -108,6 +108,7 @@ def test_a_replay_whose_time_is_over_is_not_ended_and_differs_from_nothing(what:
     assert uvmp("replay", tmp_path / "ended").exit_code == Exit.FINDING
     refused = uvmp("replay", tmp_path / "ended", "--live")
     assert refused.exit_code == Exit.USAGE and "the run was ended here while contexts could go on" in refused.stderr
+    assert refused.stderr.endswith(f" run --resume {tmp_path / 'ended'} --engine live\n")
 
 
 def test_a_race_before_the_end_of_the_time_is_a_finding_all_the_same() -> None:
