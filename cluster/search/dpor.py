@@ -98,15 +98,19 @@ class Optimal(Stepwise):
         return self.executions / max(behind, share)
 
     def _learn(self) -> None:
-        """Find what the races of the execution lead to."""
+        """Find what the races of the execution lead to, and the choices that it could have made.
+
+        Those of events that it has in common with the last execution are known.
+        """
         trace = self.trace
-        for event in trace.events:
-            for earlier in event.races:
-                self._reverse(earlier, event)
+        for at in range(self._known, len(trace.events)):
+            for earlier in trace.events[at].races:
+                self._reverse(earlier, trace.events[at])
         for event in trace.left() if self.left is None else self.left:
             for earlier in trace.races(event)[0]:
                 self._reverse(earlier, event)
-        for at, event in enumerate(trace.events):
+        for at in range(self._known, len(trace.events)):
+            event = trace.events[at]
             for value in range(event.of):
                 if value != event.label[1]:
                     other = Event(event.thread, event.cpu, value)

@@ -53,7 +53,8 @@ class Event:
             this event or happened before it.
         races: places of the events with which it is in a race.
         freed: place of the event that took the lock which this event releases; -1: none.
-        noted: the lists, of its trace, of events that read or write the same, in which it is the last.
+        noted: the lists, of its trace, of events that read or write the same, in which it is the last. (Events that are
+            in no trace have no clock, races and noted.)
         vague: it has not been performed where it stands now, and may read and write something else.
     """
 
@@ -62,6 +63,10 @@ class Event:
         "of", "own", "races", "reads", "takes", "target", "thread", "vague", "writes",
     )  # fmt: skip
 
+    clock: list[int]
+    races: list[int]
+    noted: list[list[int]]
+
     def __init__(self, thread: str, cpu: int, value: int = NO_CHOICE):
         self.thread, self.cpu, self.label = thread, cpu, (thread, value)
         self.code, self.target, self.mode, self.takes = "", 0, "", ""
@@ -69,11 +74,7 @@ class Event:
         self.of = 0
         self.own = NOTHING
         self.reads = self.writes = self.needs = NONE
-        self.number = 0
-        self.clock: list[int] = []
-        self.races: list[int] = []
-        self.noted: list[list[int]] = []
-        self.freed = -1
+        self.number, self.freed = 0, -1
         self.vague = False
 
     def depends(self, other: Event) -> bool:
@@ -260,7 +261,8 @@ class Trace:
         Args:
             caused: contexts that it has woken, granted something, or interrupted.
         """
-        self._without.clear()
+        if self._without:
+            self._without.clear()
         place, own = len(self.events), event.own
         event.vague = False
         event.reads = own.reads | event.needs if event.needs else own.reads
@@ -315,16 +317,21 @@ class Trace:
             self._of_thread[event.thread].pop()
             for places in event.noted:
                 places.pop()
-            for resource in event.writes if event.writes is not event.own.writes else ():
-                raised = self._raised.get(str(resource[1])) if resource[0] == "intr" and len(resource) == 3 else None
-                if raised:
-                    raised.pop()
+            if event.writes is not event.own.writes:
+                self._lower(event)
             if event.code in ("lock", "try") and self._taken.get(event.target, [-1])[-1:] == [place]:
                 self._taken[event.target].pop()
                 self._holders[event.target].remove(place)
             elif event.code == "unlock" and event.target in self._holders:
                 holders = self._holders[event.target]
                 holders[:] = sorted([*(at for at in holders if at != place), *([event.freed] * (event.freed >= 0))])
+
+    def _lower(self, event: Event) -> None:
+        """The event has raised no interrupt."""
+        for resource in event.writes:
+            raised = self._raised.get(str(resource[1])) if resource[0] == "intr" and len(resource) == 3 else None
+            if raised:
+                raised.pop()
 
     # -- races -------------------------------------------------------------------------
 
@@ -338,9 +345,12 @@ class Trace:
             if writers:
                 _join(clock, events[writers[-1]].clock)
         conflicts = self._conflicts(event)
-        before = clock.copy() if cpu else clock
+        before = None
         if cpu:
-            _join(clock, events[cpu[-1]].clock)
+            last = events[cpu[-1]]
+            if last.thread != event.thread:
+                before = clock.copy()
+            _join(clock, last.clock)
         simple = event.asks_simple
         for place in conflicts:
             earlier = events[place]
@@ -356,7 +366,7 @@ class Trace:
                 races.append(taken[-1])
             for place in conflicts:
                 _join(clock, events[place].clock)
-        if cpu and events[cpu[-1]].thread != event.thread:
+        if before is not None:
             for place in conflicts:
                 if events[place].cpu != event.cpu:  # with the earlier event, those of its processor come later, too
                     _join(before, events[place].clock)
@@ -417,7 +427,7 @@ class Trace:
         return any(other.clock[earlier.cpu] < earlier.number for other in news)
 
     def _conflicts(self, event: Event) -> list[int]:
-        """Places of the last events that conflict with one's operation, the latest first."""
+        """Places of the last events that conflict with one's operation, the latest first; some twice."""
         places: list[int] = []
         own = event.own
         for resource in own.writes:
@@ -440,7 +450,9 @@ class Trace:
                 writers = self._writes.get(resource) if resource[0] == "intr" else None
                 if writers:
                     places.append(writers[-1])
-        return sorted(set(places), reverse=True) if len(places) > 1 else places
+        places.sort()
+        places.reverse()
+        return places
 
     def names(self) -> frozenset[tuple[str, int, int, tuple[tuple[str, int], ...]]]:
         """What tells this class of executions from all others: of each event its label, the how manieth of its context

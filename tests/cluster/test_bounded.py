@@ -118,6 +118,7 @@ def test_behind_an_event_sleeps_who_was_preempted_before_it_unless_the_event_dep
     here = strategy._place()
     assert (here.spent, here.number, here.asleep, here.current) == (0, 0, {}, None) and strategy._place() is here
     first, second, third = (Event(name, cpu) for cpu, name in enumerate("ABC"))
+    second.clock, third.clock, first.clock = [0, 1], [0, 1, 1], [1, 1, 1]
     here.left, here.current = [(("B", NO_CHOICE), 1)], first
     strategy.trace.events.append(second)
     there = strategy._place()
