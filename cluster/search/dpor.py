@@ -43,7 +43,7 @@ class Optimal(Stepwise):
 
     def grown(self) -> None:
         super().grown()
-        self.places = [Place({}, [])]
+        self.places = [Place([], [])]
 
     def _next(self, candidates: Sequence[Thread], current: Thread | None) -> Thread | None:
         place = self._place()
@@ -51,7 +51,8 @@ class Optimal(Stepwise):
             return named(candidates, place.tree[0].event.thread)
         if not place.asleep:
             return self._prefer(candidates, current)
-        awake = [thread for thread in candidates if (thread.name, NO_CHOICE) not in place.asleep]
+        asleep = {event.label for event in place.asleep}
+        awake = [thread for thread in candidates if (thread.name, NO_CHOICE) not in asleep]
         return self._prefer(awake, current if current in awake else None) if awake else None
 
     def _value(self, thread: Thread, n: int) -> int:
@@ -130,8 +131,8 @@ class Optimal(Stepwise):
         del places[len(events) - self.given :]
         while len(places) > self.base:
             place = places[-1]
-            done = place.tree.pop(0)
-            place.asleep[done.event.label] = events[-1]
+            place.tree.pop(0)
+            place.asleep.append(events[-1])
             self.trace.cut(len(events) - 1)
             if place.tree:
                 return True

@@ -151,7 +151,7 @@ class ReadsFrom(Stepwise):
             kept = self._behind(self.kept)
             self.parts[-1].asleep[-1] = graph.front(kept)  # now that its event is known, which may have been vague
         left = trace.left() if self.left is None else self.left
-        self.parts.append(Part(graph, list(graph.others(kept, list(left))), self.asleep))
+        self.parts.append(Part(graph, list(graph.others(kept, left)), self.asleep))
         return True
 
     def _behind(self, other: Other) -> Cut:

@@ -94,7 +94,7 @@ class Stepwise(Systematic):
         candidates = [thread for thread in enabled if not self.trace.blocked(thread)]
         thread = self._next(candidates, current if current in candidates else None) if candidates else None
         if thread is None:
-            self.left = list(self.trace.left())
+            self.left = self.trace.left()
             if not candidates:
                 return self._let(enabled)
             self.redundant += 1

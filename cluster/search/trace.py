@@ -23,7 +23,7 @@ Events are added, and taken away again from the end: what is common to two execu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from cluster.search.dependency import NONE, NOTHING, Footprint, Resource, footprint
 from nodes.cpu import FINISHED, Thread
@@ -246,12 +246,9 @@ class Trace:
         holders = self._holders.get(key)
         return not holders or (mode == "r" and all(self.events[place].mode == "r" for place in holders))
 
-    def left(self) -> Iterator[Event]:
+    def left(self) -> list[Event]:
         """What contexts would do next that cannot, or may not any more."""
-        for thread in self._threads:
-            pending = bool(thread.processor.pending.get(thread.name)) and thread.processor.takes(thread) == "intr"
-            if pending or (thread.ready and thread.state != FINISHED):
-                yield self.event(thread)
+        return [self.event(thread) for thread in self._threads if _is_left(thread)]
 
     # -- events that have been -----------------------------------------------------------
 
@@ -261,8 +258,7 @@ class Trace:
         Args:
             caused: contexts that it has woken, granted something, or interrupted.
         """
-        if self._without:
-            self._without.clear()
+        self._without.clear()
         place, own = len(self.events), event.own
         event.vague = False
         event.reads = own.reads | event.needs if event.needs else own.reads
@@ -317,21 +313,16 @@ class Trace:
             self._of_thread[event.thread].pop()
             for places in event.noted:
                 places.pop()
-            if event.writes is not event.own.writes:
-                self._lower(event)
+            for resource in event.writes if event.writes is not event.own.writes else ():
+                raised = self._raised.get(str(resource[1])) if resource[0] == "intr" and len(resource) == 3 else None
+                if raised:
+                    raised.pop()
             if event.code in ("lock", "try") and self._taken.get(event.target, [-1])[-1:] == [place]:
                 self._taken[event.target].pop()
                 self._holders[event.target].remove(place)
             elif event.code == "unlock" and event.target in self._holders:
                 holders = self._holders[event.target]
                 holders[:] = sorted([*(at for at in holders if at != place), *([event.freed] * (event.freed >= 0))])
-
-    def _lower(self, event: Event) -> None:
-        """The event has raised no interrupt."""
-        for resource in event.writes:
-            raised = self._raised.get(str(resource[1])) if resource[0] == "intr" and len(resource) == 3 else None
-            if raised:
-                raised.pop()
 
     # -- races -------------------------------------------------------------------------
 
@@ -346,11 +337,9 @@ class Trace:
                 _join(clock, events[writers[-1]].clock)
         conflicts = self._conflicts(event)
         before = None
-        if cpu:
-            last = events[cpu[-1]]
-            if last.thread != event.thread:
-                before = clock.copy()
-            _join(clock, last.clock)
+        if cpu and (not own or own[-1] != cpu[-1]):  # another context has had the processor
+            before = clock.copy()
+            _join(clock, events[cpu[-1]].clock)
         simple = event.asks_simple
         for place in conflicts:
             earlier = events[place]
@@ -481,6 +470,12 @@ def _note(event: Event, place: int, users: dict[Resource, list[int]], resource: 
         places = users[resource] = []
     places.append(place)
     event.noted.append(places)
+
+
+def _is_left(thread: Thread) -> bool:
+    """Would the context do something next?"""
+    pending = bool(thread.processor.pending.get(thread.name)) and thread.processor.takes(thread) == "intr"
+    return pending or (thread.ready and thread.state != FINISHED)
 
 
 def _order(thread: Thread) -> int:

@@ -6,7 +6,7 @@ alone: the way to them is part of what is to be explored.
 
 from __future__ import annotations
 
-from cluster.search.trace import NO_CHOICE, Event, Label
+from cluster.search.trace import NO_CHOICE, Event
 
 
 class Branch:
@@ -40,23 +40,21 @@ class Place:
 
     __slots__ = ("asleep", "inherited", "tree")
 
-    def __init__(self, asleep: dict[Label, Event], tree: list[Branch]):
+    def __init__(self, asleep: list[Event], tree: list[Branch]):
         self.asleep, self.tree = asleep, tree
         self.inherited = len(asleep)
 
     def after(self, event: Event) -> Place:
         """The place behind an event, which is that of the first branch."""
-        asleep = {label: other for label, other in self.asleep.items() if not other.depends(event)}
-        return Place(asleep, self.tree[0].rest)
+        return Place([other for other in self.asleep if not other.depends(event)], self.tree[0].rest)
 
     def own(self) -> list[Event]:
         """The events that were explored here."""
-        return list(self.asleep.values())[self.inherited :]
+        return self.asleep[self.inherited :]
 
     def add(self, events: list[Event]) -> None:
         """Events were explored here."""
-        for event in events:
-            self.asleep[event.label] = event
+        self.asleep += events
 
     def explore(self, events: list[Event]) -> None:
         """Explore what begins with these events, unless that has been done, or the tree has it."""
@@ -65,7 +63,7 @@ class Place:
 
     def covers(self, events: list[Event]) -> bool:
         """Has what begins with these events been explored?"""
-        return any(behind(asleep, events) is not None for asleep in self.asleep.values())
+        return any(behind(asleep, events) is not None for asleep in self.asleep)
 
     def insert(self, events: list[Event]) -> None:
         """Explore what begins with these events, unless the tree has it."""

@@ -53,7 +53,7 @@ def judge(bodies: Sequence[list[Statement]], most: int) -> int:
 
 def test_a_choice_of_data_comes_right_behind_what_its_thread_does() -> None:
     """Nobody can go between, also where another order of the others had it so."""
-    place = Place({}, [Branch(Event("first", 0))])
+    place = Place([], [Branch(Event("first", 0))])
     does, other = Event("chooser", 1), Event("other", 2)
     place.insert([does, Event("chooser", 1, 0)])
     place.insert([other, does, Event("chooser", 1, 1)])
@@ -72,11 +72,11 @@ def test_a_choice_that_its_thread_begins_with_comes_before_all_others() -> None:
 
 def test_what_sleeps_since_an_earlier_place_was_not_explored_behind_it() -> None:
     here, depends, independent = Event("here", 0), Event("there", 0), Event("elsewhere", 1)
-    place = Place({}, [Branch(here)])
+    place = Place([], [Branch(here)])
     place.add([depends, independent])
     behind = place.after(here)
     assert place.own() == [depends, independent] and behind.own() == []
-    assert behind.asleep == {independent.label: independent}, "the other has a new order with what has been performed"
+    assert behind.asleep == [independent], "the other has a new order with what has been performed"
     behind.add([depends])
     assert behind.own() == [depends]
 
