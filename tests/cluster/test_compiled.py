@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import mypyc
 import pytest
 
-from cluster.compiled.build import CannotBuild, compiler, load, sources_of
+from cluster.compiled.build import COLD, CannotBuild, _cold, compiler, load, sources_of
 from cluster.compiled.modules import modules
 from cluster.compiled.stage import OPEN, REUSED, Stage, stage
 from shared import form
@@ -407,6 +408,15 @@ def test_a_class_with_interpreted_subclasses_is_open_and_so_are_its_bases() -> N
     subclassed = {base: name for base, name in bases.items() if base in classes}
     assert {("shared.port.struct", "Struct"), ("nodes.host.half", "ProcessorPort")} <= set(subclassed)
     assert {base: name for base, name in subclassed.items() if base[1] not in OPEN.get(classes[base], ())} == {}
+
+
+def test_the_c_compiler_is_told_what_is_called_after_an_error(tmp_path: Path) -> None:
+    """Of this mypyc's library; a function that it does not have is left out."""
+    library = Path(mypyc.__file__).parent / "lib-rt"
+    header = _cold([str(library)], tmp_path).read_text()
+    assert [f"extern __typeof__({name}) {name} __attribute__((cold));" in header for name in COLD] == [True] * len(COLD)
+    (tmp_path / "CPy.h").write_text("void CPy_AddTraceback(int line);\n")
+    assert _cold([str(tmp_path)], tmp_path).read_text().count("cold") == 1
 
 
 def test_classes_that_are_open_or_reused_are_where_the_tables_say() -> None:
