@@ -12,6 +12,7 @@ import resource
 import socket
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.boot import prepare
 from cluster.configs import shipped
+from cluster.runs.replay import recorded
 from cluster.search import make
 from cluster.search.dpor import Optimal
 from cluster.search.explore import explore
@@ -218,6 +220,7 @@ def live_rows() -> Iterator[Row]:
                 own = f"PSS; this process has {pss_mib('self'):.0f}"
                 yield "memory of an actor", sum(memory) / len(memory), "MiB", own
             machine.close()
+        yield from follow_rows(ray)
         takers = LiveMachine(ray, TAKERS.scenario())
         done = takers.run()
         takers.close()
@@ -225,6 +228,28 @@ def live_rows() -> Iterator[Row]:
     latency = 1e6 * done.seconds / grants
     beside = f"as long as {latency * round_trips / 1e6:.1f} round trips over a Unix socket"
     yield "a lock handed over, 2 CPUs", latency, "us", beside
+
+
+def follow_rows(ray: Any) -> Iterator[Row]:
+    """Following a schedule on real processes beside running freely: a run of their own, and a random walk of sim."""
+    from cluster.live.machine import LiveMachine
+
+    for name, scene, turns in (("forks", forks(2, 2), LIVE_TURNS), ("S3c-race", shipped("S3c-race"), 5 * LIVE_TURNS)):
+        machine, sim = LiveMachine(ray, scene), Sim(*prepare(scene))
+        machine.run()  # the first run of new processes is slower
+        done, seconds = defaultdict[str, float](float), defaultdict[str, float](float)
+        for turn in range(turns):
+            sim.execute(RandomWalk(turn), record=True)
+            walk, free = recorded(sim), machine.run(seed=turn)
+            runs = {"free": free, "own": machine.run(follow=free.journals), "walk": machine.run(follow=walk.journals)}
+            assert (runs["own"].digest, runs["walk"].digest) == (free.digest, walk.digest)
+            for kind, run in runs.items():
+                done[kind] += run.operations
+                seconds[kind] += run.seconds
+        machine.close()
+        own, walked, freely = (done[kind] / seconds[kind] for kind in ("own", "walk", "free"))
+        yield f"live, {name}, follows its own run", own, "operations/s", f"{own / freely:.2f} of a free run"
+        yield f"live, {name}, follows a random walk", walked, "operations/s", f"{walked / freely:.2f} of a free run"
 
 
 def beside_calls(machine: LiveMachine, echo: Callable[[], float]) -> tuple[float, str]:
