@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -188,9 +189,14 @@ def test_a_stopped_actor_is_killed_if_its_driver_asks(
     run, file = tmp_path / "run", played.far / THERE / "memory.uvmp.jsonl"
     with (
         open(file.with_name(f"{opens}.uvmp.jsonl"), "rb") as opened,
-        subprocess.Popen(["ray::NodeActor", "600"], executable="/bin/sleep", stdin=opened) as actor,
+        subprocess.Popen(
+            ["ray::NodeActor"], executable="/bin/cat", stdin=PIPE, stdout=PIPE, bufsize=0, pass_fds=[opened.fileno()]
+        ) as actor,
     ):
         try:
+            assert actor.stdin is not None and actor.stdout is not None
+            actor.stdin.write(b"\n")
+            assert actor.stdout.readline() == b"\n", "it runs, and so has its name"
             actor.send_signal(signal.SIGSTOP)
             header, rest = file.read_bytes().split(b"\n", 1)
             with open(file, "r+b") as journal:
