@@ -3,7 +3,8 @@
     python -m tests.parity.left                    prints it, as JSON
     python -m tests.parity.left BEFORE [SECONDS]   waits until there is no more than in file BEFORE, and prints what is
 
-Only the last component of a name is told of a process. The folder /tmp/test is that of the test itself.
+Only the last component of a name is told of a process. The folder /tmp/test is that of the test itself. A raylet starts
+workers that have no job yet, and keeps as many of them as it has CPUs: these are Ray's, not a run's, and are left out.
 """
 
 from __future__ import annotations
@@ -20,12 +21,38 @@ LISTENS = "0A"
 TOOLS = {"bash", "timeout", "sleep", "ps"}
 
 
+def spare() -> set[int]:
+    """Idle workers of Ray's that have no job: the names of their log files have the number of no job."""
+    logs = Path("/tmp/ray/session_latest/logs").glob("worker-*-ffffffff-*.out")
+    pids = {int(log.stem.rpartition("-")[2]) for log in logs}
+    return {pid for pid in pids if name_of(pid).startswith("ray::IDLE")}
+
+
+def name_of(pid: int) -> str:
+    """The command line of a process; "": there is none."""
+    try:
+        return (Path("/proc") / str(pid) / "cmdline").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def sockets(pid: int) -> set[str]:
+    """Numbers of the sockets that a process has."""
+    try:
+        links = [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+    except OSError:
+        return set()
+    return {link[len("socket:[") : -1] for link in links if link.startswith("socket:[")}
+
+
 def listening() -> list[str]:
     """Addresses of TCP sockets on which somebody listens, and names of our abstract sockets."""
-    ports = []
+    ports, left_out = [], {number for pid in spare() for number in sockets(pid)}
     for family in ("tcp", "tcp6"):
         rows = [line.split() for line in Path("/proc/net", family).read_text(encoding="ascii").splitlines()[1:]]
-        ports += [f"port {int(row[1].rpartition(':')[2], 16)}" for row in rows if row[3] == LISTENS]
+        ports += [
+            f"port {int(row[1].rpartition(':')[2], 16)}" for row in rows if row[3] == LISTENS and row[9] not in left_out
+        ]
     names = [line.split()[-1] for line in Path("/proc/net/unix").read_text(encoding="ascii").splitlines()]
     return sorted({*ports, *(name for name in names if name.startswith("@uvmp"))})
 
@@ -33,6 +60,7 @@ def listening() -> list[str]:
 def processes() -> list[str]:
     """Names of all processes of this host, without this process and the tools of the test."""
     counts: Counter[str] = Counter()
+    left_out = {os.getpid(), *spare()}
     for path in Path("/proc").glob("[1-9]*"):
         try:
             words = (path / "cmdline").read_bytes().split(b"\0")
@@ -40,7 +68,7 @@ def processes() -> list[str]:
             continue
         name = next((word for word in reversed(words[:3]) if word.endswith((b".py", b"uvmp"))), words[0])
         told = os.path.basename(name.decode(errors="replace"))
-        if told and told not in TOOLS and int(path.name) != os.getpid():
+        if told and told not in TOOLS and int(path.name) not in left_out:
             counts[told] += 1
     return [f"{name} {count}" for name, count in sorted(counts.items())]
 
