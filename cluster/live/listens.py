@@ -13,11 +13,16 @@ CONNECT_S = 2.0
 LOOK_S, REFUSALS = 1.0, 5
 
 
+def _place(address: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT. Raises: ValueError - there is no port."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 def listens(address: str) -> bool | None:
     """Does a process listen at HOST:PORT? None: there is no answer."""
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+        socket.create_connection(_place(address), timeout=CONNECT_S).close()
     except ConnectionRefusedError:
         return False
     except (OSError, ValueError):
@@ -63,9 +68,8 @@ class Port:
         return self.refused >= REFUSALS
 
     def _ask(self) -> None:
-        host, _, port = self.address.rpartition(":")
         try:
-            family, _, _, _, where = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+            family, _, _, _, where = socket.getaddrinfo(*_place(self.address), type=socket.SOCK_STREAM)[0]
             self._asked = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             error = self._asked.connect_ex(where)
         except (OSError, ValueError):

@@ -25,15 +25,15 @@ def spare() -> set[int]:
     """Idle workers of Ray's that have no job: the names of their log files have the number of no job."""
     logs = Path("/tmp/ray/session_latest/logs").glob("worker-*-ffffffff-*.out")
     pids = {int(log.stem.rpartition("-")[2]) for log in logs}
-    return {pid for pid in pids if name_of(pid).startswith("ray::IDLE")}
+    return {pid for pid in pids if command(pid)[0].startswith(b"ray::IDLE")}
 
 
-def name_of(pid: int) -> str:
-    """The command line of a process; "": there is none."""
+def command(pid: int) -> list[bytes]:
+    """The words of a process's command line; an empty word: it has none, or has ended."""
     try:
-        return (Path("/proc") / str(pid) / "cmdline").read_text(encoding="utf-8", errors="replace")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
-        return ""
+        return [b""]
 
 
 def sockets(pid: int) -> set[str]:
@@ -62,10 +62,7 @@ def processes() -> list[str]:
     counts: Counter[str] = Counter()
     left_out = {os.getpid(), *spare()}
     for path in Path("/proc").glob("[1-9]*"):
-        try:
-            words = (path / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
+        words = command(int(path.name))
         name = next((word for word in reversed(words[:3]) if word.endswith((b".py", b"uvmp"))), words[0])
         told = os.path.basename(name.decode(errors="replace"))
         if told and told not in TOOLS and int(path.name) not in left_out:
